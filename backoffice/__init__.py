@@ -1,0 +1,5 @@
+"""Wiring: settings, Celery, URLs, health and metrics, the embedded stack."""
+
+from backoffice.celery import app as celery_app
+
+__all__ = ["celery_app"]

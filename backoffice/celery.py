@@ -1,0 +1,49 @@
+"""The Celery application and its care for database connections.
+
+Celery's own Django fix-up closes every database connection around every task, whatever CONN_MAX_AGE says; on PostgreSQL
+that costs an order 5 ms. It is left out here: a connection stays open while it is healthy, a broken one is dropped before
+the next task, and no connection crosses a fork.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import django
+from celery import Celery, signals
+from django.apps import apps
+from django.db import connections
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+
+app = Celery("backoffice", fixups=[])
+app.set_default()
+
+
+@signals.import_modules.connect(weak=False)
+def set_up_django(**_: Any) -> None:
+    """Models must be ready before the task modules are imported; this receiver is registered before theirs."""
+    if not apps.ready:
+        django.setup()
+
+
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["orders", "exchanges"])
+
+
+@signals.setup_logging.connect(weak=False)
+def keep_our_logging(**_: Any) -> None:
+    """A receiver here keeps Celery from replacing the handlers that settings.py has set up."""
+
+
+@signals.worker_before_create_process.connect(weak=False)
+def close_before_fork(**_: Any) -> None:
+    connections.close_all()
+
+
+@signals.task_prerun.connect(weak=False)
+def drop_broken_connections(**_: Any) -> None:
+    for connection in connections.all(initialized_only=True):
+        if connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()

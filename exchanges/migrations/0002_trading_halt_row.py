@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.db import migrations
+
+
+def create_row(apps, schema_editor):
+    apps.get_model("exchanges", "TradingHalt").objects.get_or_create(id=1)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("exchanges", "0001_initial")]
+    operations = [migrations.RunPython(create_row, migrations.RunPython.noop)]

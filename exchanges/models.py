@@ -1,0 +1,190 @@
+"""What we know of the outside world: accounts, instruments, balances, and who is fetching what right now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from exchanges import clock
+from exchanges.fields import ExactDecimalField
+from exchanges.types import InstrumentRules
+
+
+class Environment(models.TextChoices):
+    LIVE = "live", _("live")
+    TESTNET = "testnet", _("testnet")
+    SIMULATOR = "simulator", _("simulator")
+
+
+class TradingState(models.TextChoices):
+    """FIX's words for what an account may do: everything, only less risk, nothing new."""
+
+    ACTIVE = "ACTIVE", _("active")
+    REDUCING = "REDUCING", _("reducing")
+    HALTED = "HALTED", _("halted")
+
+
+class ExchangeAccount(models.Model):
+    """One account at one exchange. Its credentials and hosts live in the environment, under its name."""
+
+    name = models.SlugField(
+        _("name"),
+        max_length=64,
+        unique=True,
+        validators=[RegexValidator(r"^[a-z0-9][a-z0-9-]*\Z", _("Use lower-case letters, digits and dashes."))],
+        help_text=_("Never changed: the names of the credentials and every order id derive from it."),
+    )
+    exchange = models.CharField(_("exchange"), max_length=32, default="binance")
+    environment = models.CharField(_("environment"), max_length=16, choices=Environment)
+    is_enabled = models.BooleanField(_("enabled"), default=True)
+    trading_state = models.CharField(
+        _("trading state"), max_length=16, choices=TradingState, default=TradingState.ACTIVE
+    )
+    trading_state_reason = models.TextField(_("reason"), blank=True, default="")
+    last_synced_at = models.DateTimeField(
+        _("last synced at"), null=True, blank=True, help_text=_("Start of the last complete comparison of open orders.")
+    )
+    balances_synced_at = models.DateTimeField(
+        _("balances synced at"), null=True, blank=True, help_text=_("When the last complete balances were asked for.")
+    )
+    created_at = models.DateTimeField(_("created at"), default=clock.now, editable=False)
+
+    class Meta:
+        ordering = ("name",)
+        verbose_name = _("exchange account")
+        verbose_name_plural = _("exchange accounts")
+        permissions: ClassVar = [
+            ("halt_trading", _("Can halt trading")),
+            ("resume_trading", _("Can resume trading")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # A live account is born halted; it trades once a person, or its safety check, has said so.
+        if self._state.adding and self.environment == Environment.LIVE and self.trading_state == TradingState.ACTIVE:
+            self.trading_state = TradingState.HALTED
+            self.trading_state_reason = "a live account starts halted"
+        super().save(*args, **kwargs)
+
+
+class TradingHalt(models.Model):
+    """The halt of everything: one row, which also binds accounts made later."""
+
+    ROW = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ROW)
+    is_halted = models.BooleanField(_("halted"), default=False)
+    reason = models.TextField(_("reason"), blank=True, default="")
+    changed_at = models.DateTimeField(_("changed at"), default=clock.now)
+    changed_by = models.CharField(_("changed by"), max_length=150, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("halt of all trading")
+        verbose_name_plural = _("halt of all trading")
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="trading_halt_is_one_row")]
+
+    def __str__(self) -> str:
+        return "halted" if self.is_halted else "active"
+
+
+class Instrument(models.Model):
+    """One tradable symbol of one environment, as exchangeInfo describes it."""
+
+    exchange = models.CharField(_("exchange"), max_length=32, default="binance")
+    environment = models.CharField(_("environment"), max_length=16, choices=Environment)
+    symbol = models.CharField(_("symbol"), max_length=32)
+    base_asset = models.CharField(_("base asset"), max_length=32)
+    quote_asset = models.CharField(_("quote asset"), max_length=32)
+    status = models.CharField(_("status"), max_length=32)
+    order_types = models.JSONField(_("order types"), default=list)
+    filters = models.JSONField(_("filters"), default=list, help_text=_("As exchangeInfo lists them."))
+    quote_precision = models.PositiveSmallIntegerField(_("quote precision"), default=8)
+    quote_order_quantity_allowed = models.BooleanField(_("quote quantity allowed"), default=True)
+    updated_at = models.DateTimeField(_("updated at"), default=clock.now)
+
+    class Meta:
+        ordering = ("symbol",)
+        verbose_name = _("instrument")
+        verbose_name_plural = _("instruments")
+        constraints: ClassVar = [
+            # Also the index behind the gate's look-up.
+            models.UniqueConstraint(fields=["exchange", "environment", "symbol"], name="instrument_unique_symbol")
+        ]
+
+    def __str__(self) -> str:
+        return self.symbol
+
+    @property
+    def rules(self) -> InstrumentRules:
+        return InstrumentRules(
+            symbol=self.symbol,
+            base_asset=self.base_asset,
+            quote_asset=self.quote_asset,
+            status=self.status,
+            order_types=frozenset(self.order_types),
+            filters={item["filterType"]: item for item in self.filters},
+            quote_precision=self.quote_precision,
+            quote_order_quantity_allowed=self.quote_order_quantity_allowed,
+        )
+
+
+@lru_cache(maxsize=4096)
+def instrument_rules(instrument_id: int, updated_at: datetime) -> InstrumentRules:
+    """Parsed rules of one version of an instrument: the placing path reads two columns and parses no JSON."""
+    return Instrument.objects.get(pk=instrument_id).rules
+
+
+class Balance(models.Model):
+    """Free and locked amount of one asset, as the exchange last told it."""
+
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="balances")
+    asset = models.CharField(_("asset"), max_length=32)
+    free = ExactDecimalField(_("free"), default=0)
+    locked = ExactDecimalField(_("locked"), default=0)
+    updated_at = models.DateTimeField(_("updated at"), help_text=_("The exchange's time of the figure."))
+
+    class Meta:
+        ordering = ("account", "asset")
+        verbose_name = _("balance")
+        verbose_name_plural = _("balances")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["account", "asset"], name="balance_unique_asset")]
+
+    def __str__(self) -> str:
+        return f"{self.asset}: {self.free} / {self.locked}"
+
+
+class SymbolCatchUp(models.Model):
+    """Until when the order history of one symbol is known to be in our book.
+
+    A database restored from a backup lacks orders that the exchange has; nothing is sent on a symbol before its history
+    has been read again.
+    """
+
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="catch_ups")
+    symbol = models.CharField(max_length=32)
+    caught_up_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["account", "symbol"], name="catch_up_unique_symbol")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.symbol}"
+
+
+class Lease(models.Model):
+    """Who does a piece of shared work now, across processes, so that overlapping runs do it once."""
+
+    name = models.CharField(max_length=128, primary_key=True)
+    holder = models.CharField(max_length=64, blank=True, default="")
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,263 @@
+"""From the arguments of a message to a well-formed intent, or an error that names the field.
+
+Pure: whether the account and the symbol exist is asked later, in the transaction that records the order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from exchanges.types import LIMIT_TYPES, STOP_TYPES, TIME_IN_FORCE_TYPES, OrderType, Side, TimeInForce, plain
+
+FIELDS = (
+    "intent_id",
+    "account",
+    "symbol",
+    "side",
+    "order_type",
+    "quantity",
+    "quote_quantity",
+    "price",
+    "stop_price",
+    "time_in_force",
+    "strategy",
+    "submitted_at",
+    "place_within_seconds",
+)
+REQUIRED = FIELDS[:5]
+MAX_PLACE_WITHIN_SECONDS = 86_400
+MAX_FUTURE = timedelta(seconds=60)
+
+_INTENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+_ACCOUNT = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?", re.ASCII)
+Member = TypeVar("Member", Side, OrderType, TimeInForce)
+
+_RESERVED_PREFIXES = ("external:", "recovered:")
+
+
+class InvalidIntent(ValueError):
+    """The arguments are malformed. `field` is the argument at fault; nothing was recorded or sent."""
+
+    def __init__(self, message: str) -> None:
+        # One argument, so that Celery's JSON result round-trips it.
+        super().__init__(message)
+
+    @property
+    def field(self) -> str:
+        return str(self.args[0]).partition(":")[0]
+
+
+class IntentConflict(InvalidIntent):
+    """The intent id is known with other arguments; nothing was changed."""
+
+
+def invalid(field: str, problem: str) -> InvalidIntent:
+    return InvalidIntent(f"{field}: {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What the caller wants, normalised. Equal intents under one id are the same order."""
+
+    intent_id: str
+    account: str
+    symbol: str
+    side: Side
+    order_type: OrderType
+    quantity: Decimal | None = None
+    quote_quantity: Decimal | None = None
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce | None = None
+    strategy: str = ""
+    submitted_at: datetime | None = None
+    place_within: timedelta | None = None
+
+
+# What "the same arguments" means (strategy and times are not part of it).
+COMPARED = (
+    "symbol",
+    "side",
+    "order_type",
+    "quantity",
+    "quote_quantity",
+    "price",
+    "stop_price",
+    "time_in_force",
+)
+
+
+def parse_intent(arguments: Mapping[str, Any], *, now: datetime) -> Intent:
+    """Arguments of `orders.submit_order` -> `Intent`; raises `InvalidIntent`."""
+    for name in arguments:
+        if name not in FIELDS:
+            raise invalid(str(name)[:64], "unknown argument")
+    for name in REQUIRED:
+        if arguments.get(name) is None:
+            raise invalid(name, "is missing")
+    order_type = _member(OrderType, "order_type", arguments["order_type"])
+    intent = Intent(
+        intent_id=parse_intent_id(arguments["intent_id"]),
+        account=parse_account(arguments["account"]),
+        symbol=_symbol(arguments["symbol"]),
+        side=_member(Side, "side", arguments["side"]),
+        order_type=order_type,
+        quantity=_decimal("quantity", arguments.get("quantity")),
+        quote_quantity=_decimal("quote_quantity", arguments.get("quote_quantity")),
+        price=_decimal("price", arguments.get("price")),
+        stop_price=_decimal("stop_price", arguments.get("stop_price")),
+        time_in_force=_time_in_force(order_type, arguments.get("time_in_force")),
+        strategy=_strategy(arguments.get("strategy")),
+        submitted_at=_submitted_at(arguments.get("submitted_at"), now),
+        place_within=_place_within(arguments.get("place_within_seconds")),
+    )
+    _check_shape(intent)
+    return intent
+
+
+def bind_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Positional and named arguments of a message -> one dict; raises `InvalidIntent` where they do not fit."""
+    if len(args) > len(FIELDS):
+        raise invalid("arguments", f"{len(args)} positional arguments, at most {len(FIELDS)} are known")
+    bound = dict(zip(FIELDS, args, strict=False))
+    for name, value in kwargs.items():
+        if name in bound:
+            raise invalid(name, "given twice")
+        bound[name] = value
+    return bound
+
+
+def parse_known_intent_id(value: Any) -> str:
+    """The id of an order that exists already: ours or one that was found at the exchange."""
+    text = _text("intent_id", value)
+    if not _INTENT_ID.fullmatch(text):
+        raise invalid("intent_id", f"{_shown(value)} is not 1 to 64 of A-Z a-z 0-9 _ . : -")
+    return text
+
+
+def parse_intent_id(value: Any) -> str:
+    text = parse_known_intent_id(value)
+    if text.startswith(_RESERVED_PREFIXES):
+        raise invalid("intent_id", f"{_shown(value)} begins with a word kept for orders found at the exchange")
+    return text
+
+
+def parse_account(value: Any) -> str:
+    text = _text("account", value)
+    if not _ACCOUNT.fullmatch(text):
+        raise invalid("account", f"{_shown(value)} is not an account name")
+    return text
+
+
+def _text(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise invalid(field, f"expected text, got {type(value).__name__}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _member(kind: type[Member], field: str, value: Any) -> Member:
+    text = _text(field, value)
+    try:
+        return kind(text)
+    except ValueError:
+        raise invalid(field, f"{_shown(value)} is not one of {', '.join(kind)}") from None
+
+
+def _symbol(value: Any) -> str:
+    text = _text("symbol", value).replace("/", "", 1).upper()
+    if not text or len(text) > 32 or not text.isprintable() or any(c.isspace() for c in text):
+        raise invalid("symbol", f"{_shown(value)} is not a symbol such as BTCUSDT")
+    return text
+
+
+def _decimal(field: str, value: Any) -> Decimal | None:
+    if value is None:
+        return None
+    if isinstance(value, bool | int | float):
+        raise invalid(field, f"expected a decimal as text, got {type(value).__name__} {_shown(value)}")
+    text = _text(field, value)
+    if not _DECIMAL.fullmatch(text):
+        raise invalid(
+            field, f"{_shown(value)} is not a decimal of up to 20 digits before and 18 behind the point, without a sign"
+        )
+    number = Decimal(text)
+    if number == 0:
+        raise invalid(field, "must be greater than zero")
+    return number
+
+
+def _time_in_force(order_type: OrderType, value: Any) -> TimeInForce | None:
+    if order_type not in TIME_IN_FORCE_TYPES:
+        if value is not None:
+            raise invalid("time_in_force", f"is not used by {order_type}")
+        return None
+    return TimeInForce.GTC if value is None else _member(TimeInForce, "time_in_force", value)
+
+
+def _strategy(value: Any) -> str:
+    text = _text("strategy", "" if value is None else value)
+    if len(text) > 64 or (text and not text.isprintable()):
+        raise invalid("strategy", "expected at most 64 printable characters")
+    return text
+
+
+def _submitted_at(value: Any, now: datetime) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        moment = value
+    else:
+        try:
+            moment = datetime.fromisoformat(_text("submitted_at", value))
+        except ValueError:
+            raise invalid("submitted_at", f"{_shown(value)} is not an ISO 8601 time with its zone") from None
+    if moment.tzinfo is None:
+        raise invalid("submitted_at", f"{_shown(value)} has no time zone")
+    if moment > now + MAX_FUTURE:
+        raise invalid("submitted_at", f"{_shown(value)} lies in the future")
+    return moment
+
+
+def _place_within(value: Any) -> timedelta | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid("place_within_seconds", f"expected a number of seconds, got {_shown(value)}")
+    if not 0 < value <= MAX_PLACE_WITHIN_SECONDS:  # false for NaN, too
+        raise invalid("place_within_seconds", f"{_shown(value)} is not between 0 and {MAX_PLACE_WITHIN_SECONDS}")
+    return timedelta(seconds=value)
+
+
+def _check_shape(intent: Intent) -> None:
+    """Which figures an order type needs and which it must not have."""
+    kind = intent.order_type
+    if kind is OrderType.MARKET:
+        if intent.quantity is None and intent.quote_quantity is None:
+            raise invalid("quantity", "is missing: MARKET needs quantity or quote_quantity")
+        if intent.quantity is not None and intent.quote_quantity is not None:
+            raise invalid("quote_quantity", "is superfluous: MARKET takes quantity or quote_quantity, not both")
+    else:
+        _need("quantity", intent.quantity, kind, needed=True)
+        _need("quote_quantity", intent.quote_quantity, kind, needed=False)
+    _need("price", intent.price, kind, needed=kind in LIMIT_TYPES)
+    _need("stop_price", intent.stop_price, kind, needed=kind in STOP_TYPES)
+
+
+def _need(field: str, value: Decimal | None, kind: OrderType, *, needed: bool) -> None:
+    if needed and value is None:
+        raise invalid(field, f"is missing: {kind} needs it")
+    if not needed and value is not None:
+        raise invalid(field, f"{plain(value)} is superfluous: {kind} has none")
