@@ -43,7 +43,7 @@ def port_is_taken(port: int) -> bool:
 
 
 def die_with_parent(signal_number: int = signal.SIGTERM) -> Callable[[], None]:
-    """A `preexec_fn` that has the kernel send the child this signal when its parent dies, even by SIGKILL (Linux only)."""
+    """A `preexec_fn`: the kernel sends the child this signal when its parent dies, even by SIGKILL (Linux only)."""
     parent = os.getpid()
 
     def ask_kernel() -> None:
@@ -77,7 +77,7 @@ def spawn(
             user=user,
             extra_groups=None if user is None else [],
             start_new_session=True,
-            preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509  (the parents start children from one thread)
+            preexec_fn=die_with_parent(death_signal),
         )
 
 

@@ -1,0 +1,1 @@
+"""Real parts for the suite: PostgreSQL, Redis, the simulator, Celery workers; see `tests/README.md`."""

@@ -1,0 +1,159 @@
+"""Real processes of the back office: workers, beat, the user-stream listener."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from django.db import connection
+
+from backoffice import embedded
+from tests.harness.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def database_url() -> str:
+    """The URL under which another process reaches this test's database."""
+    settings = connection.settings_dict
+    name = str(settings["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    if settings["HOST"].startswith("/"):
+        return f"postgres:///{settings['HOST']}/{name}"
+    login = f"{settings['USER']}:{settings['PASSWORD']}@" if settings["USER"] else ""
+    port = f":{settings['PORT']}" if settings["PORT"] else ""
+    return f"postgres://{login}{settings['HOST']}{port}/{name}"
+
+
+class ChildProcess:
+    """A program of ours in a process group of its own; `ready` is the text in its log that says it is at work."""
+
+    def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, ready: str) -> None:
+        self.name = name
+        self.argv = list(argv)
+        self.env = dict(env)
+        self.log = log
+        self.ready = ready
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log_from = 0
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, f"{self.name} was never started"
+        return self.process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, *, wait: bool = True) -> None:
+        assert not self.is_alive, f"{self.name} runs already"
+        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+        self.process = embedded.spawn(self.argv, log=self.log, env=self.env, cwd=ROOT)
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self, *, timeout: float = 60.0) -> None:
+        wait_for(self._is_ready, timeout=timeout, what=f"{self.name} is ready")
+
+    def output(self) -> str:
+        """What it has written since its last start."""
+        return self.log.read_bytes()[self._log_from :].decode(errors="replace") if self.log.exists() else ""
+
+    def kill(self) -> None:
+        """SIGKILL: no clean-up, no last words."""
+        self._signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still in the middle of whatever it does, its connections stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self, *, patience: float = 10.0) -> None:
+        """SIGTERM, and SIGKILL after `patience` seconds; nothing happens if it does not run."""
+        if self.process is not None:
+            embedded.stop(self.process, patience=patience)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _signal(self, signal_number: int) -> None:
+        assert self.process is not None, f"{self.name} was never started"
+        embedded.signal_group(self.process, signal_number)
+
+    def _is_ready(self) -> bool:
+        if not self.is_alive:
+            raise RuntimeError(f"{self.name} ended before it was ready:\n{embedded.tail(self.log, 40)}")
+        return self.ready in self.output()
+
+
+class ProcessFactory:
+    """Starts the back office's processes against one test's parts, and stops them all."""
+
+    def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.env = dict(env)
+        self.started: list[ChildProcess] = []
+
+    def worker(
+        self,
+        name: str = "worker",
+        *,
+        queues: str = "",
+        options: Sequence[str] = ("--pool", "threads", "--concurrency", "4"),
+        env: Mapping[str, str] | None = None,
+        wait: bool = True,
+    ) -> ChildProcess:
+        """A Celery worker; without `queues` it serves them all."""
+        argv = ["worker", "--hostname", f"{name}@%h", "--without-gossip", "--without-mingle", *options]
+        return self._start(name, [*argv, *(["-Q", queues] if queues else [])], "ready.", env, wait)
+
+    def beat(self, name: str = "beat", *, env: Mapping[str, str] | None = None, wait: bool = True) -> ChildProcess:
+        return self._start(name, ["beat"], "beat: Starting...", env, wait)
+
+    def command(
+        self,
+        *argv: str,
+        name: str = "",
+        ready: str = "",
+        env: Mapping[str, str] | None = None,
+        wait: bool = True,
+    ) -> ChildProcess:
+        """`manage.py ARGV` in the background, say `command("listen_user_stream", ready="…")`."""
+        return self._run(name or argv[0], [sys.executable, "manage.py", *argv], ready, env, wait)
+
+    def _start(
+        self, name: str, celery_argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
+    ) -> ChildProcess:
+        return self._run(name, [sys.executable, "-m", "celery", "-A", "backoffice", *celery_argv], ready, env, wait)
+
+    def _run(
+        self, name: str, argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
+    ) -> ChildProcess:
+        environment = os.environ | {"DATABASE_URL": database_url()} | self.env | dict(env or {})
+        log = self.directory / f"{name}.log"
+        child = ChildProcess(name, argv, env=environment, log=log, ready=ready)
+        self.started.append(child)
+        child.start(wait=wait)
+        return child
+
+    def logs(self) -> dict[str, str]:
+        """The tail of each process's log, for the report of a failed test."""
+        return {child.name: embedded.tail(child.log, 60) for child in self.started}
+
+    def stop_all(self) -> None:
+        for child in self.started:
+            if child.is_alive:
+                embedded.signal_group(child.process, signal.SIGTERM)  # type: ignore[arg-type]  # all at once,
+        for child in self.started:
+            child.stop()  # then wait for each

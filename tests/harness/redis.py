@@ -1,0 +1,46 @@
+"""A real Redis-compatible server at an address that stays the same when it is stopped and started again."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import redis
+
+from backoffice import embedded
+
+
+class TestRedis:
+    """The suite's own server; the port is reserved from the first moment, the server starts on demand."""
+
+    __test__ = False
+
+    def __init__(self, directory: Path) -> None:
+        # Bound but not listening: nobody else is given this port, and the server may still take it (SO_REUSEADDR).
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind((embedded.HOST, 0))
+        self.server = embedded.RedisServer(directory, port=self._reservation.getsockname()[1], keep_data=False)
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def start(self) -> None:
+        if self.server.process is None:
+            self.server.start()
+
+    def stop(self) -> None:
+        """Everything in it is lost, as it is not kept on disk."""
+        self.server.stop()
+
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    def close(self) -> None:
+        self.stop()
+        self._reservation.close()

@@ -1,0 +1,95 @@
+"""The parts that the suite stands on are real, and do what their names say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, connections
+
+from tests.harness.postgres import PostgresServer
+from tests.harness.processes import ProcessFactory, database_url
+from tests.harness.redis import TestRedis
+from tests.harness.waiting import wait_for
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_database__is_the_one_the_settings_name() -> None:
+    User.objects.create(username="kept")
+    assert User.objects.get().username == "kept"
+    assert connection.vendor in connection.settings_dict["ENGINE"]
+    assert "test" in str(connection.settings_dict["NAME"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_postgres__restart_keeps_committed_rows(postgres: PostgresServer) -> None:
+    User.objects.create(username="kept")
+    pid = postgres.process.pid if postgres.process else 0
+
+    connections.close_all()
+    postgres.restart()
+
+    assert postgres.process is not None
+    assert postgres.process.pid != pid
+    assert User.objects.get().username == "kept"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_postgres__crash_keeps_committed_rows(postgres: PostgresServer) -> None:
+    User.objects.create(username="kept")
+
+    connections.close_all()
+    postgres.crash()
+    postgres.start()
+
+    assert User.objects.get().username == "kept"
+
+
+def test_redis__is_empty_after_flush_and_at_the_same_address_after_restart(redis_server: TestRedis) -> None:
+    with redis_server.client() as client:
+        client.set("key", "value")
+        redis_server.flush()
+        assert client.get("key") is None
+
+    redis_server.stop()
+    redis_server.start()
+
+    with redis_server.client() as client:
+        assert client.ping()
+
+
+def test_worker__is_killed_paused_and_started_again(processes: ProcessFactory) -> None:
+    worker = processes.worker(queues="trading")
+    first_pid = worker.pid
+    worker.kill()
+    worker.start()
+    assert worker.pid != first_pid
+
+    worker.pause()
+    wait_for(lambda: process_state(worker.pid) == "T", what="the worker is stopped")
+    worker.resume()
+    wait_for(lambda: process_state(worker.pid) != "T", what="the worker runs again")
+
+
+def test_worker__that_is_paused_is_stopped_too(processes: ProcessFactory) -> None:
+    worker = processes.worker()
+    worker.pause()
+    worker.stop()
+    assert not Path(f"/proc/{worker.pid}").exists()
+
+
+def test_worker__that_cannot_start_says_why(processes: ProcessFactory) -> None:
+    with pytest.raises(RuntimeError, match="no-such-option"):
+        processes.worker(options=["--no-such-option"])
+
+
+def test_command__runs_on_the_database_of_the_test(processes: ProcessFactory) -> None:
+    User.objects.create(username="seen-by-the-child")
+    child = processes.command("dumpdata", "auth.user", ready="seen-by-the-child")
+    assert child.env["DATABASE_URL"] == database_url()
+
+
+def process_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
