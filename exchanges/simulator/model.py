@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 SCALE = 100_000_000
 DECIMALS = 8
 NO_ID = -1
+BASIS_POINTS = 10_000
 
 
 def units(value: str | Decimal | int) -> int:
@@ -351,8 +352,7 @@ class Order:
         return self.status is OrderStatus.NEW or self.status is OrderStatus.PARTIALLY_FILLED
 
 
-@dataclass(frozen=True, slots=True)
-class OrderState:
+class OrderState(NamedTuple):
     """What may change of an order, as it was from `at` on."""
 
     at: int
@@ -367,8 +367,7 @@ class OrderState:
     expiry_reason: ExpiryReason
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(NamedTuple):
     """One side of a trade, as its account sees it."""
 
     symbol: str
@@ -386,8 +385,7 @@ class Trade:
     time: int
 
 
-@dataclass(frozen=True, slots=True)
-class PublicTrade:
+class PublicTrade(NamedTuple):
     trade_id: int
     price: int
     quantity: int
@@ -467,8 +465,7 @@ class Cancellation:
 # ---------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionEvent:
+class ExecutionEvent(NamedTuple):
     """The material of an `executionReport`. What never changes of the order is read from `order`; what does is
     here, as it was at that moment. `client_order_id` and `orig_client_order_id` are its `c` and `C`."""
 
@@ -498,8 +495,7 @@ class ExecutionEvent:
     prevented_execution_quote: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AccountPositionEvent:
+class AccountPositionEvent(NamedTuple):
     """`outboundAccountPosition`: (asset, free, locked), absolute, of the assets that changed."""
 
     account_id: str

@@ -1,0 +1,132 @@
+"""What the engine keeps per account besides money: its orders, trades and unfilled-order count."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from exchanges.simulator.filters import OpenOrders
+from exchanges.simulator.model import STOP_TYPES, Account, Order, OrderLimit, Side, Trade
+
+# A first fill gives back one order to a taker and more to a maker (the published example says five).
+TAKER_CREDIT = 1
+MAKER_CREDIT = 5
+
+
+class OrderCounter:
+    """Unfilled orders in fixed windows that start on the clock (10 s, UTC day)."""
+
+    def __init__(self, limits: Iterable[OrderLimit]) -> None:
+        self._limits = tuple((limit, limit.microseconds) for limit in limits)
+        self._windows = [0] * len(self._limits)
+        self._counts = [0] * len(self._limits)
+
+    def _roll(self, now: int) -> None:
+        for index, (_, span) in enumerate(self._limits):
+            window = now // span
+            if window != self._windows[index]:
+                self._windows[index] = window
+                self._counts[index] = 0
+
+    def add(self, now: int) -> None:
+        self._roll(now)
+        for index in range(len(self._counts)):
+            self._counts[index] += 1
+
+    def fill(self, now: int, *, is_maker: bool) -> None:
+        """The first fill of an order, whenever it was placed."""
+        self._roll(now)
+        credit = MAKER_CREDIT if is_maker else TAKER_CREDIT
+        for index, count in enumerate(self._counts):
+            self._counts[index] = max(0, count - credit)
+
+    def counts(self, now: int) -> dict[OrderLimit, int]:
+        self._roll(now)
+        return {limit: self._counts[index] for index, (limit, _) in enumerate(self._limits)}
+
+    def exceeded(self, now: int) -> OrderLimit | None:
+        """The limit that one more order would break; the longest first, as a broken day limit leaves the
+        shorter windows uncounted."""
+        self._roll(now)
+        broken = [
+            limit for index, (limit, _) in enumerate(self._limits) if limit.limit and self._counts[index] >= limit.limit
+        ]
+        return max(broken, key=lambda limit: limit.microseconds, default=None)
+
+
+class AccountStore:
+    """Orders of one account: all open ones, and the last `history_limit` closed ones."""
+
+    def __init__(self, account: Account, limits: Iterable[OrderLimit], history_limit: int) -> None:
+        self.account = account
+        self.history_limit = history_limit
+        self.open: dict[tuple[str, int], Order] = {}
+        self.open_by_client: dict[str, Order] = {}
+        self.by_symbol: dict[str, dict[int, Order]] = {}
+        self.by_client: dict[tuple[str, str], Order] = {}
+        self.closed: deque[Order] = deque()
+        self.trades: dict[str, deque[Trade]] = {}
+        self.open_counts: dict[str, OpenOrders] = {}
+        self.open_total = OpenOrders()
+        self.counter = OrderCounter(limits)
+        self.accepted = 0
+        self.traded = 0
+        # client order id -> orders ever accepted under it, the last `history_limit` ids
+        self.accepted_ids: dict[str, int] = {}
+
+    def accept(self, order: Order) -> None:
+        self.open[order.symbol, order.order_id] = order
+        self.open_by_client[order.client_order_id] = order
+        orders = self.by_symbol.get(order.symbol)
+        if orders is None:
+            orders = self.by_symbol[order.symbol] = {}
+        orders[order.order_id] = order
+        self.by_client[order.symbol, order.client_order_id] = order
+        self._count(order, 1)
+        self.accepted += 1
+        ids = self.accepted_ids
+        ids[order.client_order_id] = ids.pop(order.client_order_id, 0) + 1
+        if len(ids) > self.history_limit:
+            del ids[next(iter(ids))]
+
+    def close(self, order: Order) -> None:
+        del self.open[order.symbol, order.order_id]
+        del self.open_by_client[order.client_order_id]
+        self._count(order, -1)
+        self.closed.append(order)
+        if len(self.closed) > self.history_limit:
+            self._evict(self.closed.popleft())
+
+    def add_trade(self, trade: Trade) -> None:
+        self.traded += 1
+        trades = self.trades.get(trade.symbol)
+        if trades is None:
+            trades = self.trades[trade.symbol] = deque(maxlen=self.history_limit)
+        trades.append(trade)
+
+    def open_on(self, symbol: str) -> list[Order]:
+        return [order for order in self.open.values() if order.symbol == symbol]
+
+    def counts_on(self, symbol: str) -> OpenOrders:
+        counts = self.open_counts.get(symbol)
+        if counts is None:
+            counts = self.open_counts[symbol] = OpenOrders()
+        return counts
+
+    def open_buys(self, symbol: str) -> int:
+        """Base quantity that open BUY orders may still bring."""
+        return sum(order.remaining for order in self.open_on(symbol) if order.side is Side.BUY)
+
+    def _count(self, order: Order, change: int) -> None:
+        for counts in (self.counts_on(order.symbol), self.open_total):
+            counts.orders += change
+            if order.order_type in STOP_TYPES:
+                counts.algo += change
+            if order.iceberg_quantity:
+                counts.iceberg += change
+
+    def _evict(self, order: Order) -> None:
+        del self.by_symbol[order.symbol][order.order_id]
+        key = (order.symbol, order.client_order_id)
+        if self.by_client.get(key) is order:
+            del self.by_client[key]

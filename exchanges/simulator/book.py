@@ -1,0 +1,126 @@
+"""Price-time priority: the two sides of a book, and the orders that wait for a price."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from exchanges.simulator.model import Order, Side
+
+
+class Level:
+    """The orders at one price in order of arrival; `visible` is what depth shows of them."""
+
+    __slots__ = ("orders", "price", "visible")
+
+    def __init__(self, price: int) -> None:
+        self.price = price
+        self.orders: dict[int, Order] = {}
+        self.visible = 0
+
+
+class BookSide:
+    """Levels by price. `_keys` is sorted so that the best price is last: cheap to read and to drop."""
+
+    __slots__ = ("_keys", "levels", "sign")
+
+    def __init__(self, side: Side) -> None:
+        self.sign = 1 if side is Side.BUY else -1
+        self.levels: dict[int, Level] = {}
+        self._keys: list[int] = []
+
+    def best(self) -> Level | None:
+        return self.levels[self._keys[-1] * self.sign] if self._keys else None
+
+    def best_price(self) -> int:
+        """0 when the side is empty."""
+        return self._keys[-1] * self.sign if self._keys else 0
+
+    def __iter__(self) -> Iterator[Level]:
+        """Best first."""
+        for key in reversed(self._keys):
+            yield self.levels[key * self.sign]
+
+    def add(self, order: Order) -> None:
+        """At the end of its level's queue; an iceberg shows its next slice."""
+        level = self.levels.get(order.price)
+        if level is None:
+            level = self.levels[order.price] = Level(order.price)
+            insort(self._keys, order.price * self.sign)
+        remaining = order.remaining
+        order.visible = min(order.iceberg_quantity, remaining) if order.iceberg_quantity else remaining
+        level.visible += order.visible
+        level.orders[order.order_id] = order
+
+    def remove(self, order: Order) -> None:
+        level = self.levels[order.price]
+        del level.orders[order.order_id]
+        level.visible -= order.visible
+        order.visible = 0
+        if not level.orders:
+            self._drop(order.price)
+
+    def reduce(self, order: Order, quantity: int) -> None:
+        """Its resting order lost `quantity` (already booked on the order): leaves, shows its next slice at the
+        end of the queue, or keeps its place."""
+        if order.remaining == 0:
+            self.remove(order)
+            return
+        level = self.levels[order.price]
+        if quantity < order.visible:
+            order.visible -= quantity
+            level.visible -= quantity
+            return
+        del level.orders[order.order_id]
+        level.visible -= order.visible
+        self.add(order)
+
+    def _drop(self, price: int) -> None:
+        del self.levels[price]
+        key = price * self.sign
+        if self._keys[-1] == key:
+            self._keys.pop()
+        else:
+            del self._keys[bisect_left(self._keys, key)]
+
+
+class StopQueue:
+    """Orders waiting for the last price to reach their stop price, on one side of it.
+
+    `rising`: they trigger when the price is at or above; otherwise at or below. `_keys` is sorted so that the
+    nearest stop, and of equal ones the oldest order, is last.
+    """
+
+    __slots__ = ("_keys", "_orders", "rising")
+
+    def __init__(self, *, rising: bool) -> None:
+        self.rising = rising
+        self._keys: list[tuple[int, int]] = []
+        self._orders: dict[int, Order] = {}
+
+    def _key(self, order: Order) -> tuple[int, int]:
+        return (-order.stop_price if self.rising else order.stop_price, -order.order_id)
+
+    def add(self, order: Order) -> None:
+        insort(self._keys, self._key(order))
+        self._orders[order.order_id] = order
+
+    def remove(self, order: Order) -> None:
+        del self._keys[bisect_left(self._keys, self._key(order))]
+        del self._orders[order.order_id]
+
+    def pop_reached(self, price: int) -> Order | None:
+        """The next order that `price` triggers, taken out of the queue."""
+        if not self._keys:
+            return None
+        order = self._orders[-self._keys[-1][1]]
+        if not self.is_reached(order.stop_price, price):
+            return None
+        self._keys.pop()
+        return self._orders.pop(order.order_id)
+
+    def is_reached(self, stop_price: int, price: int) -> bool:
+        return price >= stop_price if self.rising else price <= stop_price
+
+    def __contains__(self, order: Order) -> bool:
+        return order.order_id in self._orders

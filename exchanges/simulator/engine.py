@@ -1,0 +1,690 @@
+"""The exchange's matching engine: pure, with an injected clock and injected ids, no input or output.
+
+One call happens at one time (`clock()` is read once), either refuses with `EngineError` and changes nothing, or
+is done completely, orders that it triggers included. `drain_events` then has what happened, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from string import ascii_letters, digits
+from typing import Any
+
+from exchanges.simulator.accounts import AccountStore
+from exchanges.simulator.context import Context
+from exchanges.simulator.filters import check_assets, compile_exchange_filters
+from exchanges.simulator.ledger import INSUFFICIENT, Ledger
+from exchanges.simulator.matching import Market
+from exchanges.simulator.model import (
+    BASIS_POINTS,
+    DEFAULT_ORDER_LIMITS,
+    SCALE,
+    STOP_TYPES,
+    Account,
+    AggregateTrade,
+    BalanceUpdateEvent,
+    Bar,
+    Cancellation,
+    CancelRestriction,
+    DayStats,
+    Depth,
+    EngineError,
+    Event,
+    ExpiryReason,
+    ExternalLockEvent,
+    NewOrder,
+    Order,
+    OrderLimit,
+    OrderState,
+    OrderStatus,
+    OrderType,
+    Placement,
+    PreventedMatch,
+    PublicTrade,
+    Side,
+    StpMode,
+    SymbolSpec,
+    SymbolStatus,
+    TimeInForce,
+    Trade,
+)
+from exchanges.simulator.request import check_parameters, check_symbol
+from exchanges.simulator.symbols import DEFAULT_SYMBOLS
+from exchanges.simulator.tape import AVERAGE_MINUTES
+
+HOUSE = "house"
+MARKET_CLOSED = "Market is closed."
+UNKNOWN_ORDER = "Unknown order sent."
+_ID_LENGTH = 22
+
+
+class Engine:
+    """`history_limit` closed orders (and trades per symbol) are kept per account; `journal_seconds` is how far
+    queries with `at` can look back."""
+
+    def __init__(
+        self,
+        symbols: Iterable[SymbolSpec] = DEFAULT_SYMBOLS,
+        *,
+        clock: Callable[[], int],
+        new_client_order_id: Callable[[], str] | None = None,
+        seed: int = 0,
+        exchange_filters: Sequence[dict[str, Any]] = (),
+        history_limit: int = 10_000,
+        order_limits: Sequence[OrderLimit] = DEFAULT_ORDER_LIMITS,
+        journal_seconds: int = 120,
+    ) -> None:
+        self._clock = clock
+        self.exchange_filters = tuple(exchange_filters)
+        self.order_limits = tuple(order_limits)
+        self._history_limit = history_limit
+        self.accounts: dict[str, Account] = {}
+        self._initial: dict[str, dict[str, int]] = {}
+        journal = journal_seconds * 1_000_000
+        self.house = Account(HOUSE, is_house=True)
+        self._context = Context(
+            ledger=Ledger(journal),
+            house=self.house,
+            exchange_caps=compile_exchange_filters(exchange_filters),
+            new_client_order_id=new_client_order_id or _random_ids(seed),
+            convert=self._convert,
+            journal_microseconds=journal,
+        )
+        self._markets: dict[str, Market] = {}
+        for spec in symbols:
+            self.add_symbol(spec)
+
+    # ---------------------------------------------------------------------------------------- set-up
+
+    def add_symbol(self, spec: SymbolSpec) -> None:
+        self._markets[spec.symbol] = Market(spec, self._context)
+
+    def add_account(self, account_id: str, balances: Mapping[str, int] | None = None, **fields: Any) -> Account:
+        """`fields` are those of `Account`; the balances are what `wipe` returns to."""
+        if account_id in self.accounts or account_id == HOUSE:
+            raise ValueError(f"Account {account_id} exists.")
+        account = Account(account_id, **{"uid": len(self.accounts) + 1, **fields})
+        self.accounts[account_id] = account
+        self._initial[account_id] = dict(balances or {})
+        self._open_account(account)
+        return account
+
+    def _open_account(self, account: Account) -> None:
+        self._context.stores[account.account_id] = AccountStore(account, self.order_limits, self._history_limit)
+        account.updated_at = self._clock()
+        for asset, amount in self._initial[account.account_id].items():
+            self._context.ledger.issue(account, asset, amount)
+        for _ in self._context.ledger.flush(account.updated_at):
+            pass  # there is nobody yet to tell of the first balances
+
+    def account(self, account_id: str) -> Account:
+        return self.accounts[account_id]
+
+    def wipe(self) -> None:
+        """A testnet reset: orders, trades, prices and counts are gone, balances as they were at first, ids start
+        again. Events not drained yet are lost."""
+        self._context.events.clear()
+        self._context.ledger.forget()
+        self.house.balances.clear()
+        for market in self._markets.values():
+            market.reset()
+        for account in self.accounts.values():
+            account.balances.clear()
+            self._open_account(account)
+
+    # ------------------------------------------------------------------------------------- reference
+
+    @property
+    def symbols(self) -> dict[str, SymbolSpec]:
+        return {symbol: market.spec for symbol, market in self._markets.items()}
+
+    def spec(self, symbol: str) -> SymbolSpec:
+        return self._market(symbol).spec
+
+    def status(self, symbol: str) -> SymbolStatus:
+        return self._market(symbol).status
+
+    def set_status(self, symbol: str, status: SymbolStatus) -> None:
+        self._market(symbol).status = status
+
+    def _market(self, symbol: str) -> Market:
+        market = self._markets.get(symbol)
+        if market is None:
+            raise EngineError(-1121, "Invalid symbol.")
+        return market
+
+    def _begin(self, symbol: str) -> Market:
+        market = self._market(symbol)
+        self._context.now = self._clock()
+        market.begin()
+        return market
+
+    def _end(self, market: Market) -> None:
+        self._context.flush()
+        if market.triggered:
+            market.run_triggers()
+
+    def drain_events(self) -> list[Event]:
+        events, self._context.events = self._context.events, []
+        return events
+
+    # --------------------------------------------------------------------------------------- trading
+
+    def place(self, account_id: str, request: NewOrder) -> Placement:
+        """Accept and execute an order, or refuse it: -1102, -1106, -1013 before the engine, -2010 by it."""
+        market = self._begin(request.symbol)
+        account = self.accounts[account_id]
+        self._check(market, account, request)
+        self._check_account(market, account, request)
+        order = self._new_order(market, account, request)
+        market.accept(order)
+        placement = Placement(order, order.history[-1], tuple(market.fills), tuple(market.preventions))
+        self._end(market)
+        return placement
+
+    def test_order(self, account_id: str, request: NewOrder) -> None:
+        """What is checked before the engine: parameters, the symbol, its filters."""
+        market = self._begin(request.symbol)
+        self._check(market, self.accounts[account_id], request)
+
+    def _check(self, market: Market, account: Account, request: NewOrder) -> None:
+        check_parameters(request)
+        if market.status is not SymbolStatus.TRADING:
+            raise EngineError(-1013, MARKET_CLOSED)
+        check_symbol(market.spec, request)
+        now = self._context.now
+        market.filters.check(request, lambda minutes: market.tape.average(minutes, now))
+        if account.asset_filters:
+            reference = market.tape.average(AVERAGE_MINUTES, now)
+            check_assets(account.asset_filters, request, market.base, market.quote, reference)
+        if request.price and request.quantity and request.price * request.quantity < SCALE:
+            raise EngineError(-1013, "Price * QTY is zero or less.")
+
+    def _check_account(self, market: Market, account: Account, request: NewOrder) -> None:
+        """What the engine refuses for the account's sake."""
+        if not account.can_trade:
+            raise EngineError(-2010, "This account may not place or cancel orders.")
+        if not all(set(names) & set(account.permissions) for names in market.spec.permission_sets):
+            raise EngineError(-2010, "This symbol is not permitted for this account.")
+        store = self._context.stores[account.account_id]
+        if request.client_order_id in store.open_by_client:
+            raise EngineError(-2010, "Duplicate order sent.")
+        algo = request.order_type in STOP_TYPES
+        iceberg = bool(request.iceberg_quantity)
+        market.filters.caps.check(store.counts_on(request.symbol), algo, iceberg)
+        self._context.exchange_caps.check(store.open_total, algo, iceberg)
+        if market.filters.max_position:
+            held = account.balances.get(market.base)
+            owned = held.free + held.locked if held else 0
+            market.filters.check_position(request, owned, store.open_buys(request.symbol))
+        if request.order_type is OrderType.LIMIT_MAKER and market.would_match(request.side, request.price or 0):
+            raise EngineError(-2010, "Order would immediately match and take.")
+        if algo and request.stop_price and market.tape.last_price:
+            queue = market.stop_queue(request.order_type, request.side)
+            if queue.is_reached(request.stop_price, market.tape.last_price):
+                raise EngineError(-2010, "Order would trigger immediately.")
+
+    def _new_order(self, market: Market, account: Account, request: NewOrder) -> Order:
+        """The order with what it must hold, which its account has."""
+        stp_mode = request.stp_mode or market.spec.default_stp_mode
+        quantity, lock_price, hold = self._funds(market, account, request, stp_mode)
+        balance = account.balances.get(market.paying_asset(request.side))
+        if hold > (balance.free if balance else 0):
+            raise EngineError(-2010, INSUFFICIENT)
+        now = self._context.now
+        return Order(
+            account,
+            request.symbol,
+            market.next_order_id(),
+            request.client_order_id or self._context.new_client_order_id(),
+            request.side,
+            request.order_type,
+            request.time_in_force or TimeInForce.GTC,
+            quantity,
+            request.price or 0,
+            request.quote_quantity or 0,
+            request.stop_price or 0,
+            request.trailing_delta,
+            request.iceberg_quantity or 0,
+            stp_mode,
+            request.strategy_id,
+            request.strategy_type,
+            now,
+            now,
+            locked=hold,
+            lock_price=lock_price,
+        )
+
+    def _funds(self, market: Market, account: Account, request: NewOrder, stp_mode: StpMode) -> tuple[int, int, int]:
+        """(quantity, the price a BUY holds its quote amount at, what the order must hold)."""
+        side = request.side
+        quantity = request.quantity or 0
+        if request.order_type is OrderType.MARKET:
+            if request.quote_quantity is not None:
+                quantity, cost = self._quantity_for_quote(market, account, request, stp_mode)
+            else:
+                cost, _ = market.walk(account, stp_mode, side, 0, quantity)
+            return quantity, 0, cost if side is Side.BUY else quantity
+        if side is Side.SELL:
+            return quantity, 0, quantity
+        price = request.price or request.stop_price or 0
+        if not price:  # a trailing market BUY: the highest price it triggers at as of now
+            price = market.tape.last_price * (BASIS_POINTS + (request.trailing_delta or 0)) // BASIS_POINTS
+        return quantity, price, price * quantity // SCALE
+
+    def _quantity_for_quote(
+        self, market: Market, account: Account, request: NewOrder, stp_mode: StpMode
+    ) -> tuple[int, int]:
+        """The base quantity closest to `quoteOrderQty` from below that the lot size and the book allow."""
+        quote = request.quote_quantity or 0
+        if request.side is Side.BUY:
+            balance = account.balances.get(market.quote)
+            if quote > (balance.free if balance else 0):
+                raise EngineError(-2010, INSUFFICIENT)
+        if market.opposite(request.side).best() is None:
+            raise EngineError(-2010, "Order book liquidity is less than symbol minimum quantity.")
+        quantity, cost, complete = market.walk_budget(account, stp_mode, request.side, quote)
+        for rule in (market.filters.lot, market.filters.market_lot):
+            if quantity < max(rule.minimum, 1):
+                if complete:
+                    raise EngineError(-1013, f"Filter failure: {rule.name}")
+                raise EngineError(-2010, f"Order book liquidity is less than `{rule.name}` filter minimum quantity.")
+        return quantity, cost
+
+    def cancel(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        orig_client_order_id: str | None = None,
+        new_client_order_id: str | None = None,
+        restriction: CancelRestriction | None = None,
+    ) -> Cancellation:
+        """Cancel an open order; -2011 when it is not open or the restriction forbids it, -2039 when the two ids
+        do not belong together."""
+        market = self._begin(symbol)
+        self._check_cancel(market, self.accounts[account_id])
+        store = self._context.stores[account_id]
+        if order_id is not None:
+            order = store.open.get((symbol, order_id))
+            if order is not None and orig_client_order_id not in (None, order.client_order_id):
+                raise EngineError(-2039, "Client order ID is not correct for this order ID.")
+        elif orig_client_order_id is not None:
+            order = store.open_by_client.get(orig_client_order_id)
+        else:
+            raise EngineError(-2011, "Cancel order is invalid. Check origClOrdId and orderId.")
+        if order is None or order.symbol != symbol:
+            raise EngineError(-2011, UNKNOWN_ORDER)
+        wanted = {
+            CancelRestriction.ONLY_NEW: OrderStatus.NEW,
+            CancelRestriction.ONLY_PARTIALLY_FILLED: OrderStatus.PARTIALLY_FILLED,
+        }
+        if restriction is not None and order.status is not wanted[restriction]:
+            raise EngineError(-2011, "Order was not canceled due to cancel restrictions.")
+        cancellation = self._cancel(market, order, new_client_order_id)
+        self._end(market)
+        return cancellation
+
+    def cancel_all(self, account_id: str, symbol: str) -> list[Cancellation]:
+        """Cancel every open order on the symbol; -2011 when there is none."""
+        market = self._begin(symbol)
+        self._check_cancel(market, self.accounts[account_id])
+        orders = self._context.stores[account_id].open_on(symbol)
+        if not orders:
+            raise EngineError(-2011, UNKNOWN_ORDER)
+        cancellations = [self._cancel(market, order, None) for order in orders]
+        self._end(market)
+        return cancellations
+
+    def _cancel(self, market: Market, order: Order, client_order_id: str | None) -> Cancellation:
+        client_order_id = client_order_id or self._context.new_client_order_id()
+        market.cancel(order, client_order_id)
+        return Cancellation(order, client_order_id, self._context.now)
+
+    def _check_cancel(self, market: Market, account: Account) -> None:
+        if not account.can_trade:
+            raise EngineError(-2011, "This account may not place or cancel orders.")
+        if market.status not in (SymbolStatus.TRADING, SymbolStatus.CANCEL_ONLY):
+            raise EngineError(-2011, MARKET_CLOSED)
+
+    # --------------------------------------------------------------------------------------- queries
+
+    def order(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        orig_client_order_id: str | None = None,
+        at: int | None = None,
+    ) -> Order:
+        """By id, or the newest under that client order id; -2013 when there is none (at that time), -2039 when
+        the two ids do not belong together."""
+        self._market(symbol)
+        store = self._context.stores[account_id]
+        if order_id is not None:
+            order = store.by_symbol.get(symbol, {}).get(order_id)
+        else:
+            order = store.by_client.get((symbol, orig_client_order_id or ""))
+        if order is None or self.order_state(order, at) is None:
+            raise EngineError(-2013, "Order does not exist.")
+        if order_id is not None and orig_client_order_id not in (None, order.client_order_id):
+            raise EngineError(-2039, "Client order ID is not correct for this order ID.")
+        return order
+
+    def order_state(self, order: Order, at: int | None = None) -> OrderState | None:
+        """What may change of it, now or as it was; None when it was not there yet."""
+        if at is None:
+            return order.history[-1]
+        return next((state for state in reversed(order.history) if state.at <= at), None)
+
+    def open_orders(self, account_id: str, symbol: str | None = None, at: int | None = None) -> list[Order]:
+        """Oldest first per symbol."""
+        if symbol is not None:
+            self._market(symbol)
+        store = self._context.stores[account_id]
+        orders = list(store.open.values())
+        if at is not None:
+            orders = [order for order in (*orders, *_closed_since(store, at)) if self._was_open(order, at)]
+        if symbol is not None:
+            orders = [order for order in orders if order.symbol == symbol]
+        return sorted(orders, key=lambda order: (order.symbol, order.order_id))
+
+    def _was_open(self, order: Order, at: int) -> bool:
+        state = self.order_state(order, at)
+        return state is not None and state.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+    def all_orders(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 500,
+        at: int | None = None,
+    ) -> list[Order]:
+        """Ascending: from `order_id` or `start` on the first `limit`, otherwise the last."""
+        self._market(symbol)
+        orders = [
+            order
+            for order in self._context.stores[account_id].by_symbol.get(symbol, {}).values()
+            if (order_id is None or order.order_id >= order_id)
+            and (start is None or order.created_at >= start)
+            and (end is None or order.created_at <= end)
+            and (at is None or order.created_at <= at)
+        ]
+        return orders[:limit] if order_id is not None or start is not None else orders[-limit:]
+
+    def trades(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        from_id: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 500,
+        at: int | None = None,
+    ) -> list[Trade]:
+        """Ascending: from `from_id` or `start` on the first `limit`, otherwise the last."""
+        self._market(symbol)
+        trades = [
+            trade
+            for trade in self._context.stores[account_id].trades.get(symbol, ())
+            if (order_id is None or trade.order_id == order_id)
+            and (from_id is None or trade.trade_id >= from_id)
+            and (start is None or trade.time >= start)
+            and (end is None or trade.time <= end)
+            and (at is None or trade.time <= at)
+        ]
+        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
+
+    def prevented_matches(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        prevented_match_id: int | None = None,
+        order_id: int | None = None,
+        from_prevented_match_id: int | None = None,
+        limit: int = 500,
+    ) -> list[PreventedMatch]:
+        return [
+            match
+            for match in self._market(symbol).prevented
+            if account_id in (match.taker_account_id, match.maker_account_id)
+            and (prevented_match_id is None or match.prevented_match_id == prevented_match_id)
+            and (order_id is None or order_id in (match.taker_order_id, match.maker_order_id))
+            and (from_prevented_match_id is None or match.prevented_match_id >= from_prevented_match_id)
+        ][:limit]
+
+    def balances(self, account_id: str, at: int | None = None) -> dict[str, tuple[int, int]]:
+        """Asset -> (free, locked)."""
+        return self._context.ledger.balances(self.accounts[account_id], at)
+
+    def depth(self, symbol: str, limit: int = 100) -> Depth:
+        market = self._market(symbol)
+        sides = []
+        for side in (market.bids, market.asks):
+            rows: list[tuple[int, int]] = []
+            for level in side:
+                if len(rows) == limit:
+                    break
+                rows.append((level.price, level.visible))
+            sides.append(tuple(rows))
+        return Depth(market.update_id, sides[0], sides[1])
+
+    def best(self, symbol: str) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """(price, quantity) of the best bid and the best ask."""
+        market = self._market(symbol)
+        bid, ask = market.bids.best(), market.asks.best()
+        return (bid.price, bid.visible) if bid else None, (ask.price, ask.visible) if ask else None
+
+    def recent_trades(self, symbol: str, limit: int = 500, from_id: int | None = None) -> list[PublicTrade]:
+        trades = list(self._market(symbol).tape.recent)
+        if from_id is None:
+            return trades[-limit:]
+        return [trade for trade in trades if trade.trade_id >= from_id][:limit]
+
+    def aggregate_trades(
+        self,
+        symbol: str,
+        *,
+        from_id: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 500,
+    ) -> list[AggregateTrade]:
+        trades = [
+            trade
+            for trade in self._market(symbol).tape.aggregates
+            if (from_id is None or trade.aggregate_id >= from_id)
+            and (start is None or trade.time >= start)
+            and (end is None or trade.time <= end)
+        ]
+        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
+
+    def last_price(self, symbol: str) -> int:
+        """0 before the first trade."""
+        return self._market(symbol).tape.last_price
+
+    def average_price(self, symbol: str) -> tuple[int, int, int]:
+        """(minutes, volume-weighted price, time of the last trade)."""
+        tape = self._market(symbol).tape
+        return AVERAGE_MINUTES, tape.average(AVERAGE_MINUTES, self._clock()), tape.last_at
+
+    def day_stats(self, symbol: str) -> DayStats:
+        return self._market(symbol).tape.day(self._clock())
+
+    def bars(
+        self, symbol: str, seconds: int, *, start: int | None = None, end: int | None = None, limit: int = 500
+    ) -> list[Bar]:
+        return self._market(symbol).tape.bars(seconds, start, end, limit)
+
+    # ------------------------------------------------------------------------- unfilled-order counts
+
+    def order_counts(self, account_id: str) -> dict[OrderLimit, int]:
+        return self._context.stores[account_id].counter.counts(self._clock())
+
+    def exceeded_order_limit(self, account_id: str) -> OrderLimit | None:
+        """The limit that one more order would break, to be answered with -1015 instead of placing it."""
+        return self._context.stores[account_id].counter.exceeded(self._clock())
+
+    def count_order(self, account_id: str) -> None:
+        """Count a placement that was refused just before the engine (its recvWindow was over by then)."""
+        self._context.stores[account_id].counter.add(self._clock())
+
+    # --------------------------------------------------------------------------------- control plane
+
+    def find_order(self, symbol: str, order_id: int) -> Order:
+        """Whoever's it is; -2013 when nobody has it."""
+        self._market(symbol)
+        for store in self._context.stores.values():
+            order = store.by_symbol.get(symbol, {}).get(order_id)
+            if order is not None:
+                return order
+        raise EngineError(-2013, "Order does not exist.")
+
+    def quote(self, symbol: str, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
+        """Replace the house's quotes, (price, quantity); they trade with what they cross."""
+        market = self._begin(symbol)
+        market.quote_house(bids, asks)
+        self._end(market)
+
+    def print_trade(self, symbol: str, price: int, quantity: int, *, buyer_is_maker: bool = False) -> None:
+        """A trade of the house with itself: the last price moves, stops trigger."""
+        market = self._begin(symbol)
+        market.print_house_trade(price, quantity, buyer_is_maker=buyer_is_maker)
+        self._end(market)
+
+    def set_price(
+        self,
+        symbol: str,
+        price: int,
+        *,
+        bids: Iterable[tuple[int, int]] | None = None,
+        asks: Iterable[tuple[int, int]] | None = None,
+    ) -> None:
+        """Make `price` the last price. Orders that it reaches or crosses are filled by the house at their own
+        prices, the house quotes anew (by default what it had, moved along), then stops trigger."""
+        market = self._begin(symbol)
+        if bids is None or asks is None:
+            bids, asks = market.shifted_quotes(price)
+        market.withdraw_quotes()
+        market.sweep(price)
+        market.quote_house(bids, asks)
+        market.tape.forget_averages()
+        market.print_house_trade(price, market.filters.lot.minimum or 1)
+        self._end(market)
+
+    def fill(self, symbol: str, order_id: int, quantity: int | None = None, price: int | None = None) -> Trade:
+        """The house takes `quantity` (default all) of an order on the book, at its price or a better one."""
+        market = self._begin(symbol)
+        order = self._open_order(symbol, order_id)
+        if not order.visible:
+            raise EngineError(-2011, UNKNOWN_ORDER)
+        quantity = order.remaining if quantity is None else quantity
+        price = order.price if price is None else price
+        better = price <= order.price if order.side is Side.BUY else price >= order.price
+        if not 0 < quantity <= order.remaining or price <= 0 or not better:
+            raise ValueError("The order cannot be filled for that quantity and price.")
+        side = Side.SELL if order.side is Side.BUY else Side.BUY
+        trade = market.trade(market.house_order(side, price, quantity), order, quantity, price)
+        self._end(market)
+        return trade
+
+    def cancel_by_exchange(self, symbol: str, order_id: int) -> Order:
+        """CANCELED, as when the owner did it elsewhere."""
+        market = self._begin(symbol)
+        order = self._open_order(symbol, order_id)
+        self._cancel(market, order, None)
+        self._end(market)
+        return order
+
+    def expire(self, symbol: str, order_id: int, reason: ExpiryReason = ExpiryReason.EXCHANGE_CANCELED) -> Order:
+        market = self._begin(symbol)
+        order = self._open_order(symbol, order_id)
+        market.expire(order, reason)
+        self._end(market)
+        return order
+
+    def _open_order(self, symbol: str, order_id: int) -> Order:
+        order = self.find_order(symbol, order_id)
+        if not order.is_open:
+            raise EngineError(-2011, UNKNOWN_ORDER)
+        return order
+
+    def deposit(self, account_id: str, asset: str, amount: int) -> None:
+        self._move(account_id, asset, amount)
+
+    def withdraw(self, account_id: str, asset: str, amount: int) -> None:
+        """-2010 when that much is not free."""
+        self._move(account_id, asset, -amount)
+
+    def _move(self, account_id: str, asset: str, delta: int) -> None:
+        context = self._context
+        context.now = self._clock()
+        context.ledger.issue(self.accounts[account_id], asset, delta)
+        context.events.append(BalanceUpdateEvent(account_id, asset, delta, context.now))
+        context.flush()
+
+    def external_lock(self, account_id: str, asset: str, delta: int) -> None:
+        """Another system locks (positive) or releases (negative) a part of the balance."""
+        context = self._context
+        context.now = self._clock()
+        context.ledger.lock_external(self.accounts[account_id], asset, delta)
+        context.events.append(ExternalLockEvent(account_id, asset, delta, context.now))
+        context.flush()
+
+    # ------------------------------------------------------------------------------------------ truth
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._context.ledger
+
+    def truth(self) -> dict[str, Any]:
+        """Everything that was accepted, as plain data for assertions."""
+        from exchanges.simulator.truth import snapshot
+
+        return snapshot(self._context, self._markets)
+
+    def _convert(self, asset: str, into: str, amount: int) -> int | None:
+        """`amount` of `asset` in `into` by last prices, directly or through one asset; None without a price."""
+        direct = self._cross(asset, into, amount)
+        if direct is not None:
+            return direct
+        for middle in {market.quote for market in self._markets.values()}:
+            first = self._cross(asset, middle, amount)
+            if first is not None:
+                second = self._cross(middle, into, first)
+                if second is not None:
+                    return second
+        return None
+
+    def _cross(self, asset: str, into: str, amount: int) -> int | None:
+        market = self._markets.get(asset + into)
+        if market is not None and market.tape.last_price:
+            return amount * market.tape.last_price // SCALE
+        market = self._markets.get(into + asset)
+        if market is not None and market.tape.last_price:
+            return amount * SCALE // market.tape.last_price
+        return None
+
+
+def _random_ids(seed: int) -> Callable[[], str]:
+    """Client order ids as the exchange makes them up: 22 letters and digits."""
+    random = Random(seed)
+    alphabet = ascii_letters + digits
+    return lambda: "".join(random.choices(alphabet, k=_ID_LENGTH))
+
+
+def _closed_since(store: AccountStore, at: int) -> Iterable[Order]:
+    for order in reversed(store.closed):
+        if order.updated_at <= at:
+            return
+        yield order

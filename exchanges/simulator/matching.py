@@ -1,0 +1,613 @@
+"""One symbol's market: its book, its waiting orders, and the steps by which they trade."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from exchanges.simulator.book import BookSide, Level, StopQueue
+from exchanges.simulator.commission import charge
+from exchanges.simulator.context import Context
+from exchanges.simulator.filters import compile_filters
+from exchanges.simulator.model import (
+    BASIS_POINTS,
+    MARKET_TYPES,
+    NO_ID,
+    SCALE,
+    STOP_TYPES,
+    Account,
+    ExecutionEvent,
+    ExecutionType,
+    ExpiryReason,
+    Order,
+    OrderStatus,
+    OrderType,
+    PreventedMatch,
+    Side,
+    StpMode,
+    SymbolSpec,
+    TimeInForce,
+    Trade,
+)
+from exchanges.simulator.tape import Tape
+
+PREVENTED_MATCHES = 5_000
+
+
+class Market:
+    def __init__(self, spec: SymbolSpec, context: Context) -> None:
+        self.spec = spec
+        self.context = context
+        self.status = spec.status
+        self.filters = compile_filters(spec.filters)
+        self.base = spec.base_asset
+        self.quote = spec.quote_asset
+        self.reset()
+
+    def reset(self) -> None:
+        """As new: no orders, no trades, ids from the start."""
+        self.bids = BookSide(Side.BUY)
+        self.asks = BookSide(Side.SELL)
+        self.rising = StopQueue(rising=True)
+        self.falling = StopQueue(rising=False)
+        self.trailing: dict[int, Order] = {}
+        self.triggered: deque[Order] = deque()
+        self.tape = Tape(self.filters.average_minutes)
+        self.quotes: dict[int, Order] = {}
+        self.prevented: deque[PreventedMatch] = deque(maxlen=PREVENTED_MATCHES)
+        self.last_order_id = 0
+        self.last_trade_id = 0
+        self.last_execution_id = 0
+        self.last_prevented_id = NO_ID
+        self.update_id = 1
+        self.begin()
+
+    def begin(self) -> None:
+        """A new call: what it does is collected for its answer."""
+        self.fills: list[Trade] = []
+        self.preventions: list[PreventedMatch] = []
+
+    # ------------------------------------------------------------------------------------- looking ahead
+
+    def opposite(self, side: Side) -> BookSide:
+        return self.asks if side is Side.BUY else self.bids
+
+    def own_side(self, side: Side) -> BookSide:
+        return self.bids if side is Side.BUY else self.asks
+
+    def would_match(self, side: Side, price: int) -> bool:
+        best = self.opposite(side).best_price()
+        return best != 0 and _crosses(side, price, best)
+
+    def stop_queue(self, order_type: OrderType, side: Side) -> StopQueue:
+        """Stop losses follow the price against the order, take profits the price in its favour."""
+        stop_loss = order_type in (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT)
+        return self.rising if stop_loss is (side is Side.BUY) else self.falling
+
+    def available(self, account: Account, stp_mode: StpMode, side: Side, limit: int) -> Iterator[tuple[int, int, bool]]:
+        """What a `side` order of the account would meet, best first: (price, quantity, prevented). Prevented is
+        what self-trade prevention would take from the order without a trade; where it would end, this ends.
+        `limit` 0 takes any price."""
+        for level in self.opposite(side):
+            if limit and not _crosses(side, limit, level.price):
+                return
+            for order in level.orders.values():
+                own = stp_mode is not StpMode.NONE and _is_self_trade(account, order.account)
+                if own and stp_mode in (StpMode.EXPIRE_TAKER, StpMode.EXPIRE_BOTH):
+                    return
+                if not own or stp_mode is not StpMode.EXPIRE_MAKER:
+                    yield level.price, order.remaining, own
+
+    def walk(self, account: Account, stp_mode: StpMode, side: Side, limit: int, quantity: int) -> tuple[int, bool]:
+        """(The quote amount for as much of `quantity` as the book has, whether it has all of it)."""
+        cost = 0
+        for price, offered, prevented in self.available(account, stp_mode, side, limit):
+            take = min(offered, quantity)
+            quantity -= take
+            if not prevented:
+                cost += price * take // SCALE
+            if quantity == 0:
+                return cost, True
+        return cost, False
+
+    def walk_budget(self, account: Account, stp_mode: StpMode, side: Side, budget: int) -> tuple[int, int, bool]:
+        """(The quantity that the quote amount `budget` is good for, its cost, whether the book has all of it)."""
+        done = cost = 0
+        for price, offered, prevented in self.available(account, stp_mode, side, 0):
+            if prevented:
+                continue
+            if price * offered // SCALE >= budget - cost:
+                take = self._affordable(budget - cost, price)
+                return done + take, cost + price * take // SCALE, True
+            done += offered
+            cost += price * offered // SCALE
+        return done, cost, False
+
+    # ------------------------------------------------------------------------------------------- placing
+
+    def accept(self, order: Order) -> None:
+        """The order exists from here on: funds held, counted, told."""
+        store = self.context.stores[order.account_id]
+        store.accept(order)
+        store.counter.add(self.context.now)
+        self._hold(order, order.locked)
+        if order.order_type in STOP_TYPES:
+            self._wait(order)
+            self.report(order, ExecutionType.NEW)
+            return
+        order.is_working = True
+        order.working_at = self.context.now
+        self.report(order, ExecutionType.NEW, on_book=True)
+        self.execute(order)
+
+    def _wait(self, order: Order) -> None:
+        if order.trailing_delta is not None and not order.stop_price:
+            self._trail(order, self.tape.last_price)
+        else:
+            self.stop_queue(order.order_type, order.side).add(order)
+
+    def _trail(self, order: Order, price: int) -> None:
+        order.trailing_at = self.context.now
+        order.trailing_extreme = price
+        self.trailing[order.order_id] = order
+
+    def execute(self, order: Order) -> None:
+        """Match a working order that is not on the book yet, then rest or expire what is left of it."""
+        limit = order.price
+        if order.time_in_force is TimeInForce.FOK and order.order_type is not OrderType.MARKET:
+            _, complete = self.walk(order.account, order.stp_mode, order.side, limit, order.remaining)
+            if not complete:
+                self.expire(order, ExpiryReason.UNFILLED_FOK_ORDER_EXPIRED)
+                return
+        self._match(order, limit)
+        if not order.is_open:
+            return
+        if order.order_type in MARKET_TYPES:
+            self.expire(order, ExpiryReason.INSUFFICIENT_LIQUIDITY)
+        elif order.time_in_force is TimeInForce.IOC:
+            self.expire(order, ExpiryReason.UNFILLED_IOC_QUANTITY_EXPIRED)
+        elif order.time_in_force is TimeInForce.FOK:
+            self.expire(order, ExpiryReason.UNFILLED_FOK_ORDER_EXPIRED)
+        else:
+            self.own_side(order.side).add(order)
+            self.update_id += 1
+
+    def _match(self, taker: Order, limit: int) -> None:
+        side = self.opposite(taker.side)
+        while taker.remaining > 0:
+            level = side.best()
+            if level is None or (limit and not _crosses(taker.side, limit, level.price)):
+                return
+            maker = next(iter(level.orders.values()))
+            if taker.stp_mode is not StpMode.NONE and _is_self_trade(taker.account, maker.account):
+                self._prevent(taker, maker, level)
+                if not taker.is_open:
+                    return
+                continue
+            quantity = min(taker.remaining, maker.visible)
+            if limit == 0 and taker.side is Side.BUY and level.price * quantity // SCALE > taker.locked:
+                quantity = self._affordable(taker.locked, level.price)
+                if quantity == 0:
+                    return
+            self.trade(taker, maker, quantity, level.price)
+
+    def _affordable(self, amount: int, price: int) -> int:
+        quantity = amount * SCALE // price
+        return quantity - quantity % (self.filters.lot.step or 1)
+
+    # ------------------------------------------------------------------------------------------- trading
+
+    def trade(self, taker: Order, maker: Order, quantity: int, price: int) -> Trade:
+        """Exchange `quantity` at `price` and tell everyone; the maker's side of it is returned."""
+        context = self.context
+        quote = price * quantity // SCALE
+        self.last_trade_id += 1
+        trade_id = self.last_trade_id
+        self.update_id += 1
+        results = []
+        for order, is_maker in ((taker, False), (maker, True)):
+            first = order.executed_quantity == 0
+            order.executed_quantity += quantity
+            order.executed_quote += quote
+            order.status = OrderStatus.PARTIALLY_FILLED if order.remaining else OrderStatus.FILLED
+            commission, asset = self._settle(order, quantity, quote, is_maker)
+            if first and not order.account.is_house:
+                context.stores[order.account_id].counter.fill(context.now, is_maker=is_maker)
+            results.append(
+                Trade(
+                    self.spec.symbol,
+                    trade_id,
+                    order.order_id,
+                    order.client_order_id,
+                    order.account_id,
+                    order.side,
+                    price,
+                    quantity,
+                    quote,
+                    commission,
+                    asset,
+                    is_maker,
+                    context.now,
+                )
+            )
+        self.own_side(maker.side).reduce(maker, quantity)
+        for order, result in ((taker, results[0]), (maker, results[1])):
+            self._tell_trade(order, result)
+            if order.status is OrderStatus.FILLED:
+                self._finish(order)
+        self.fills.append(results[0])
+        self._print(trade_id, price, quantity, quote, maker.side is Side.BUY, taker.order_id)
+        return results[1]
+
+    def _tell_trade(self, order: Order, trade: Trade) -> None:
+        if order.account.is_house:
+            return
+        self.context.stores[order.account_id].add_trade(trade)
+        resting = trade.is_maker or (order.price != 0 and order.time_in_force is TimeInForce.GTC)
+        self.report(
+            order,
+            ExecutionType.TRADE,
+            on_book=resting and order.status is OrderStatus.PARTIALLY_FILLED,
+            trade=trade,
+        )
+
+    def _print(
+        self, trade_id: int, price: int, quantity: int, quote: int, buyer_is_maker: bool, taker_order_id: int
+    ) -> None:
+        self.tape.record(
+            self.context.now,
+            trade_id,
+            price,
+            quantity,
+            quote,
+            buyer_is_maker=buyer_is_maker,
+            taker_order_id=taker_order_id,
+        )
+        self._price_moved(price)
+
+    def print_house_trade(self, price: int, quantity: int, *, buyer_is_maker: bool = False) -> None:
+        """The house trades with itself: money stays where it is, the last price moves."""
+        self.last_trade_id += 1
+        self._print(
+            self.last_trade_id, price, quantity, price * quantity // SCALE, buyer_is_maker, self.next_order_id()
+        )
+
+    def _settle(self, order: Order, quantity: int, quote: int, is_maker: bool) -> tuple[int, str]:
+        """Give and take one side of a trade: (commission, its asset)."""
+        ledger = self.context.ledger
+        account = order.account
+        if order.side is Side.BUY:
+            paid, paid_asset, received, asset = quote, self.quote, quantity, self.base
+        else:
+            paid, paid_asset, received, asset = quantity, self.base, quote, self.quote
+        if account.is_house:
+            ledger.pay_house(account, paid_asset, -paid)
+            ledger.pay_house(account, asset, received)
+            return 0, asset
+        balance = ledger.touch(account, paid_asset)
+        order.locked -= paid
+        balance.in_orders -= paid
+        self._release_surplus(order)
+        balance = ledger.touch(account, asset)
+        balance.free += received
+        return charge(self.context, order, asset, balance, received, is_maker)
+
+    # --------------------------------------------------------------------------------------------- funds
+
+    def paying_asset(self, side: Side) -> str:
+        return self.quote if side is Side.BUY else self.base
+
+    def _hold(self, order: Order, amount: int) -> None:
+        balance = self.context.ledger.touch(order.account, self.paying_asset(order.side))
+        balance.free -= amount
+        balance.in_orders += amount
+
+    def need(self, order: Order) -> int:
+        """What an open order must hold. A market BUY under way holds its budget until it is done."""
+        if order.side is Side.SELL:
+            return order.remaining
+        if order.lock_price == 0:
+            return order.locked
+        return order.lock_price * order.remaining // SCALE
+
+    def _release_surplus(self, order: Order) -> None:
+        surplus = order.locked - self.need(order)
+        if surplus:
+            self._release(order, surplus)
+
+    def _release(self, order: Order, amount: int) -> None:
+        if order.account.is_house or not amount:
+            return
+        order.locked -= amount
+        balance = self.context.ledger.touch(order.account, self.paying_asset(order.side))
+        balance.in_orders -= amount
+        balance.free += amount
+
+    # ------------------------------------------------------------------------------- self-trade prevention
+
+    def _prevent(self, taker: Order, maker: Order, level: Level) -> None:
+        mode = taker.stp_mode
+        if mode is StpMode.TRANSFER and maker.stp_mode is not StpMode.TRANSFER:
+            mode = StpMode.DECREMENT
+        match = min(taker.remaining, maker.remaining)
+        taker_loss = maker_loss = 0
+        if mode is StpMode.DECREMENT or mode is StpMode.TRANSFER:
+            taker_loss = maker_loss = match
+        if mode is StpMode.EXPIRE_TAKER or mode is StpMode.EXPIRE_BOTH:
+            taker_loss = taker.remaining
+        if mode is StpMode.EXPIRE_MAKER or mode is StpMode.EXPIRE_BOTH:
+            maker_loss = maker.remaining
+        self.last_prevented_id += 1
+        record = PreventedMatch(
+            self.spec.symbol,
+            self.last_prevented_id,
+            taker.order_id,
+            maker.order_id,
+            taker.account_id,
+            maker.account_id,
+            taker.account.trade_group_id,
+            mode,
+            level.price,
+            taker_loss or None,
+            maker_loss or None,
+            self.context.now,
+        )
+        self.prevented.append(record)
+        self.preventions.append(record)
+        if mode is StpMode.TRANSFER and taker.account is not maker.account:
+            self._transfer(taker, maker, match, level.price)
+        if maker_loss:
+            maker.prevented_quantity += maker_loss
+            self.own_side(maker.side).reduce(maker, maker_loss)
+            self.update_id += 1
+            self._tell_prevention(maker, taker, record, maker_loss, match)
+        if taker_loss:
+            taker.prevented_quantity += taker_loss
+            self._tell_prevention(taker, maker, record, taker_loss, match)
+
+    def _transfer(self, taker: Order, maker: Order, quantity: int, price: int) -> None:
+        """Two accounts of one trade group settle what they would have traded, without commission."""
+        quote = price * quantity // SCALE
+        for order in (taker, maker):
+            buys = order.side is Side.BUY
+            paid, received, asset = (quote, quantity, self.base) if buys else (quantity, quote, self.quote)
+            self.context.ledger.touch(order.account, self.paying_asset(order.side)).in_orders -= paid
+            order.locked -= paid
+            self.context.ledger.touch(order.account, asset).free += received
+
+    def _tell_prevention(self, order: Order, counter: Order, record: PreventedMatch, loss: int, match: int) -> None:
+        order.prevented_match_id = record.prevented_match_id
+        self._release_surplus(order)
+        if order.remaining == 0:
+            order.status = OrderStatus.EXPIRED_IN_MATCH
+            self._finish(order, tell=False)
+        resting = order.is_open and order.order_id in self.own_side(order.side).levels.get(order.price, _NOWHERE).orders
+        self.report(
+            order,
+            ExecutionType.TRADE_PREVENTION,
+            on_book=resting,
+            prevention=(loss, counter.order_id, match, record.price),
+        )
+
+    # --------------------------------------------------------------------------------------- stop orders
+
+    def _price_moved(self, price: int) -> None:
+        """Move what this price triggers to `triggered`; it executes when the step under way is over."""
+        for queue in (self.rising, self.falling):
+            while (order := queue.pop_reached(price)) is not None:
+                if order.trailing_delta is None:
+                    self.triggered.append(order)
+                else:
+                    self._trail(order, price)
+        if self.trailing:
+            for order in [order for order in self.trailing.values() if _trails_to(order, price)]:
+                del self.trailing[order.order_id]
+                self.triggered.append(order)
+
+    def run_triggers(self) -> None:
+        """Activate triggered orders one after the other; their trades may trigger more."""
+        while self.triggered:
+            order = self.triggered.popleft()
+            order.is_working = True
+            order.working_at = self.context.now
+            if order.order_type in MARKET_TYPES and order.side is Side.BUY:
+                self._hold_for_market(order)
+            self.report(order, ExecutionType.NEW, on_book=True)
+            self.execute(order)
+            self.context.flush()
+
+    def _hold_for_market(self, order: Order) -> None:
+        """A triggered market BUY holds what the book asks for it, as far as the account can pay."""
+        cost, _ = self.walk(order.account, order.stp_mode, order.side, 0, order.remaining)
+        self._release(order, order.locked)
+        order.lock_price = 0
+        balance = self.context.ledger.touch(order.account, self.quote)
+        order.locked = min(cost, balance.free)
+        self._hold(order, order.locked)
+
+    # ------------------------------------------------------------------------------------------- endings
+
+    def cancel(self, order: Order, client_order_id: str) -> None:
+        """At somebody's request, whose own id is `client_order_id`."""
+        self._leave(order)
+        order.status = OrderStatus.CANCELED
+        self._finish(order, tell=False)
+        self.report(
+            order,
+            ExecutionType.CANCELED,
+            client_order_id=client_order_id,
+            orig_client_order_id=order.client_order_id,
+        )
+
+    def expire(self, order: Order, reason: ExpiryReason) -> None:
+        self._leave(order)
+        order.status = OrderStatus.EXPIRED
+        order.expiry_reason = reason
+        self._finish(order, tell=False)
+        self.report(order, ExecutionType.EXPIRED)
+
+    def _leave(self, order: Order) -> None:
+        """Take it from wherever it waits; an order under way waits nowhere."""
+        if order.order_id in self.trailing:
+            del self.trailing[order.order_id]
+        elif not order.is_working:
+            queue = self.stop_queue(order.order_type, order.side)
+            if order in queue:
+                queue.remove(order)
+        elif order.visible:
+            self.own_side(order.side).remove(order)
+            self.update_id += 1
+
+    def _finish(self, order: Order, *, tell: bool = True) -> None:
+        """Closed: what it still held is free again."""
+        if order.account.is_house:
+            self.quotes.pop(order.order_id, None)
+            return
+        self._release(order, order.locked)
+        self.context.stores[order.account_id].close(order)
+
+    # ------------------------------------------------------------------------------------------- reports
+
+    def report(
+        self,
+        order: Order,
+        execution_type: ExecutionType,
+        *,
+        client_order_id: str | None = None,
+        orig_client_order_id: str = "",
+        on_book: bool = False,
+        trade: Trade | None = None,
+        prevention: tuple[int, int, int, int] | None = None,
+    ) -> None:
+        """Tell the order's owner. `prevention`: quantity lost, counter order, quantity and price prevented."""
+        self.last_execution_id += 1
+        if order.account.is_house:
+            return
+        context = self.context
+        event = ExecutionEvent(
+            order.account_id,
+            order,
+            execution_type,
+            self.last_execution_id,
+            context.now,
+            context.snapshot(order),
+            client_order_id or order.client_order_id,
+            orig_client_order_id,
+            on_book=on_book,
+        )
+        if trade is not None:
+            event = event._replace(
+                last_quantity=trade.quantity,
+                last_price=trade.price,
+                last_quote=trade.quote_quantity,
+                commission=trade.commission,
+                commission_asset=trade.commission_asset,
+                trade_id=trade.trade_id,
+                is_maker=trade.is_maker,
+            )
+        if prevention is not None:
+            loss, counter_order_id, quantity, price = prevention
+            event = event._replace(
+                last_prevented_quantity=loss,
+                counter_order_id=counter_order_id,
+                counter_symbol=self.spec.symbol,
+                prevented_execution_quantity=quantity,
+                prevented_execution_price=price,
+                prevented_execution_quote=price * quantity // SCALE,
+            )
+        context.events.append(event)
+
+    # ----------------------------------------------------------------------------------------- the house
+
+    def next_order_id(self) -> int:
+        self.last_order_id += 1
+        return self.last_order_id
+
+    def house_order(self, side: Side, price: int, quantity: int) -> Order:
+        now = self.context.now
+        return Order(
+            self.context.house,
+            self.spec.symbol,
+            self.next_order_id(),
+            "",
+            side,
+            OrderType.LIMIT,
+            TimeInForce.GTC,
+            quantity,
+            price,
+            0,
+            0,
+            None,
+            0,
+            StpMode.NONE,
+            None,
+            None,
+            now,
+            now,
+            is_working=True,
+        )
+
+    def withdraw_quotes(self) -> None:
+        for order in self.quotes.values():
+            self.own_side(order.side).remove(order)
+        self.quotes.clear()
+        self.update_id += 1
+
+    def quote_house(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
+        """Replace the house's quotes by these (price, quantity); what crosses an account's order trades."""
+        self.withdraw_quotes()
+        for side, rows in ((Side.BUY, bids), (Side.SELL, asks)):
+            for price, quantity in rows:
+                order = self.house_order(side, price, quantity)
+                self._match(order, price)
+                if order.remaining:
+                    self.own_side(side).add(order)
+                    self.quotes[order.order_id] = order
+
+    def shifted_quotes(self, price: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The house's quotes moved so that their middle is at `price`: (bids, asks)."""
+        bids = [(order.price, order.remaining) for order in self.quotes.values() if order.side is Side.BUY]
+        asks = [(order.price, order.remaining) for order in self.quotes.values() if order.side is Side.SELL]
+        if not bids or not asks:
+            return [], []
+        tick = self.filters.price.step or 1
+        shift = price - (max(bids)[0] + min(asks)[0]) // 2
+        down, up = shift - shift % tick, shift + -shift % tick
+        return (
+            [(row[0] + down, row[1]) for row in bids if row[0] + down > 0],
+            [(row[0] + up, row[1]) for row in asks if row[0] + up > 0],
+        )
+
+    def sweep(self, price: int) -> None:
+        """The house takes every account's order that `price` reaches or crosses, best first."""
+        for side in (Side.SELL, Side.BUY):
+            reached = 0
+            for level in self.opposite(side):
+                if not _crosses(side, price, level.price):
+                    break
+                reached += sum(order.remaining for order in level.orders.values())
+            if reached:
+                self._match(self.house_order(side, price, reached), price)
+
+
+_NOWHERE = Level(0)
+
+
+def _crosses(side: Side, limit: int, price: int) -> bool:
+    """A `side` order with this limit takes that opposite price."""
+    return price <= limit if side is Side.BUY else price >= limit
+
+
+def _is_self_trade(one: Account, other: Account) -> bool:
+    return one is other or (one.trade_group_id != NO_ID and one.trade_group_id == other.trade_group_id)
+
+
+def _trails_to(order: Order, price: int) -> bool:
+    """Follow the price, and say whether it came back by the order's delta."""
+    delta = order.trailing_delta or 0
+    if order.side is Side.SELL:
+        order.trailing_extreme = max(order.trailing_extreme, price)
+        return price * BASIS_POINTS <= order.trailing_extreme * (BASIS_POINTS - delta)
+    if price < order.trailing_extreme or not order.trailing_extreme:
+        order.trailing_extreme = price
+    return price * BASIS_POINTS >= order.trailing_extreme * (BASIS_POINTS + delta)
