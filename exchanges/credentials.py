@@ -1,0 +1,160 @@
+"""Keys and hosts of an account. They come from the environment only, under the account's name.
+
+`EXCHANGE_<NAME>_API_KEY`, `_API_SECRET` or `_API_SECRET_FILE`, `_REST_URL`, `_WS_URL`; the name is in upper case with
+`-` as `_`. The secret is an HMAC secret or an Ed25519 or RSA private key in PEM.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from exchanges.errors import AccountError
+
+# Binance's own hosts, by environment: (REST scheme and host, WebSocket API).
+OWN_HOSTS = {
+    "live": ("https://api.binance.com", "wss://ws-api.binance.com:443/ws-api/v3"),
+    "testnet": ("https://testnet.binance.vision", "wss://ws-api.testnet.binance.vision/ws-api/v3"),
+}
+
+
+class Account(Protocol):
+    """What is needed of an `ExchangeAccount` row to find its keys and hosts."""
+
+    name: str
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Where an account's exchange is: `rest_url` is scheme and host, `ws_url` the whole address."""
+
+    rest_url: str
+    ws_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One account's key and hosts. The secret, and a PEM as ccxt tells its kind, appear in no repr."""
+
+    api_key: str = field(repr=False)
+    api_secret: str = field(repr=False)
+    hosts: Hosts
+
+
+def variable(account: Account, suffix: str) -> str:
+    """Name of one environment variable of an account: `("bot-1", "API_KEY")` -> `EXCHANGE_BOT_1_API_KEY`."""
+    return f"EXCHANGE_{account.name.upper().replace('-', '_')}_{suffix}"
+
+
+def read_hosts(account: Account) -> Hosts:
+    """Hosts from the environment, else Binance's own. AccountError names the variable that is missing or malformed."""
+    own_rest_url, own_ws_url = OWN_HOSTS.get(account.environment, ("", ""))
+    rest_url = os.environ.get(variable(account, "REST_URL"), "").strip() or own_rest_url
+    ws_url = os.environ.get(variable(account, "WS_URL"), "").strip() or own_ws_url
+    if not rest_url:
+        name = variable(account, "REST_URL")
+        raise AccountError(f"{name} is not set, and the environment {account.environment!r} has no host of its own")
+    return Hosts(_rest_base(rest_url, variable(account, "REST_URL")), _checked_ws(ws_url, variable(account, "WS_URL")))
+
+
+def read_credentials(account: Account) -> Credentials:
+    """Key, secret and hosts of an account, from the environment as it is now; AccountError names what is wrong."""
+    hosts = read_hosts(account)
+    api_key = os.environ.get(variable(account, "API_KEY"), "").strip()
+    if not api_key:
+        raise AccountError(f"{variable(account, 'API_KEY')} is not set")
+    if not api_key.isascii() or not api_key.isprintable():
+        raise AccountError(f"{variable(account, 'API_KEY')} holds characters that no key has")
+    return Credentials(api_key, _normalised(_read_secret(account), variable(account, "API_SECRET")), hosts)
+
+
+def environment_stamp(account: Account) -> tuple[str | int | None, ...]:
+    """Changes whenever the credentials or hosts in the environment do; compares in microseconds."""
+    read = os.environ.get
+    secret_file = read(variable(account, "API_SECRET_FILE"))
+    changed = None
+    if secret_file:
+        try:
+            changed = Path(secret_file).stat().st_mtime_ns
+        except OSError:
+            changed = -1
+    return (
+        account.environment,
+        read(variable(account, "API_KEY")),
+        read(variable(account, "API_SECRET")),
+        secret_file,
+        changed,
+        read(variable(account, "REST_URL")),
+        read(variable(account, "WS_URL")),
+    )
+
+
+def _read_secret(account: Account) -> str:
+    if secret := os.environ.get(variable(account, "API_SECRET"), "").strip():
+        return secret
+    name = variable(account, "API_SECRET_FILE")
+    path = os.environ.get(name, "").strip()
+    if not path:
+        raise AccountError(f"{variable(account, 'API_SECRET')} is not set, and neither is {name}")
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip()
+        problem = "" if secret else "is empty"
+    except (OSError, UnicodeDecodeError) as error:
+        secret, problem = "", f"cannot be read: {getattr(error, 'strerror', None) or 'not a text'}"
+    if problem:
+        raise AccountError(f"{name}: {path} {problem}")
+    return secret
+
+
+def _normalised(secret: str, name: str) -> str:
+    """An HMAC secret as it is; a PEM written anew, because ccxt tells Ed25519 from RSA by the length of the text.
+
+    CRLF line ends, a literal backslash-n from an env file or attributes before the key would make that guess wrong.
+    """
+    if "PRIVATE KEY" not in secret:
+        if not secret.isascii() or not secret.isprintable():
+            raise AccountError(f"{name} holds characters that no secret has")
+        return secret
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    text = secret.replace("\\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    text = "\n".join(line.strip() for line in text.splitlines())
+    try:
+        key = serialization.load_pem_private_key(text.encode(), None)
+    except Exception:  # noqa: BLE001  whatever it was, its text may quote the key
+        key = None
+    if not isinstance(key, Ed25519PrivateKey | RSAPrivateKey):
+        raise AccountError(f"{name} is not an unencrypted Ed25519 or RSA private key in PEM")
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _rest_base(url: str, name: str) -> str:
+    parts = urlsplit(url)
+    if not _is_address(url, ("http", "https")) or parts.path not in ("", "/"):
+        raise AccountError(f"{name} must be scheme and host only, such as http://127.0.0.1:9080")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _checked_ws(url: str, name: str) -> str:
+    if url and not _is_address(url, ("ws", "wss")):
+        raise AccountError(f"{name} must be an address such as ws://127.0.0.1:9080/ws-api/v3")
+    return url
+
+
+def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether it is a plain address of one of the schemes: no user, query or fragment, and a port that is a number."""
+    try:
+        parts = urlsplit(url)
+        well_formed = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    extras = parts.query or parts.fragment or parts.username or parts.password
+    return well_formed and parts.scheme in schemes and bool(parts.hostname) and not extras

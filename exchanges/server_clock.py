@@ -1,0 +1,95 @@
+"""The exchange's time of day as this process knows it: our clock plus a measured offset.
+
+One `ServerClock` per REST host, shared by all threads of a process. The offset is measured when it is first needed,
+when it is older than `MAX_AGE_SECONDS`, and when our clock was set or the machine slept since: then the time of day and
+the monotonic clock have drifted apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exchanges import clock
+from exchanges.errors import AccountError, GatewayError, NotSent
+
+MAX_AGE_SECONDS = 60.0
+USABLE_AGE_SECONDS = 600.0  # when it cannot be measured anew: crystals drift less than 50 ms in that time
+MAX_STEP_MS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    offset_ms: int
+    taken_at: float  # monotonic
+    wall_minus_monotonic_ms: float
+
+    @property
+    def age(self) -> float:
+        return clock.monotonic() - self.taken_at
+
+    @property
+    def clock_was_set(self) -> bool:
+        return abs(_wall_minus_monotonic_ms() - self.wall_minus_monotonic_ms) > MAX_STEP_MS
+
+
+class ServerClock:
+    def __init__(self) -> None:
+        self._sample: _Sample | None = None
+        self._measuring = threading.Lock()
+
+    def now_ms(self, ask: Callable[[], int]) -> int:
+        """The exchange's time now; NotSent when no offset is usable and `ask`, in milliseconds, cannot give one."""
+        sample = self._sample
+        usable = sample is not None and not sample.clock_was_set and sample.age <= USABLE_AGE_SECONDS
+        if sample is None or not usable or sample.age > MAX_AGE_SECONDS:
+            sample = self._refreshed(ask, fallback=sample if usable else None)
+        return clock.now_ms() + sample.offset_ms
+
+    def measure(self, ask: Callable[[], int]) -> int:
+        """Ask now and keep the offset; the exchange's own answer in milliseconds."""
+        before, started = clock.now_ms(), clock.monotonic()
+        server_ms = ask()
+        after, elapsed_ms = clock.now_ms(), (clock.monotonic() - started) * 1000
+        if abs(after - before - elapsed_ms) <= MAX_STEP_MS:  # else our clock was set meanwhile: worthless as an offset
+            self._sample = _Sample(server_ms - (before + after) // 2, clock.monotonic(), _wall_minus_monotonic_ms())
+        return server_ms
+
+    def forget(self) -> None:
+        """The exchange did not accept our time: measure before the next use."""
+        self._sample = None
+
+    def _refreshed(self, ask: Callable[[], int], *, fallback: _Sample | None) -> _Sample:
+        # One thread measures; the others wait for it only if they have nothing to go by.
+        acquired = self._measuring.acquire(blocking=fallback is None)
+        if not acquired and fallback is not None:
+            return fallback
+        try:
+            return self._measured(ask, fallback)
+        finally:
+            self._measuring.release()
+
+    def _measured(self, ask: Callable[[], int], fallback: _Sample | None) -> _Sample:
+        known = self._sample
+        if known is not None and known.age <= MAX_AGE_SECONDS and not known.clock_was_set:
+            return known  # another thread was faster
+        try:
+            self.measure(ask)
+        except GatewayError as error:
+            if fallback is not None:
+                return fallback
+            if isinstance(error, NotSent | AccountError):
+                raise
+            # Whatever the time was wanted for has not been sent.
+            raise NotSent(
+                f"the exchange's clock cannot be read: {error.message}", code=error.code, http_status=error.http_status
+            ) from None
+        sample = self._sample
+        if sample is None or sample.clock_was_set:
+            raise NotSent("our clock is being set, the exchange's time is not known")
+        return sample
+
+
+def _wall_minus_monotonic_ms() -> float:
+    return clock.now_ms() - clock.monotonic() * 1000
