@@ -1,0 +1,3 @@
+from exchanges.simulator.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""The simulator from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import sys
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from exchanges.simulator.exchange import Exchange, Settings
+from exchanges.simulator.limits import LimitSettings
+from exchanges.simulator.model import OrderLimit, units
+from exchanges.simulator.server import SimulatorServer, run
+
+DEFAULT_BALANCES = "USDT=100000,BTC=1"
+
+
+def read_balances(value: str) -> dict[str, int]:
+    """`USDT=100000,BTC=1` as units by asset."""
+    balances: dict[str, int] = {}
+    for item in filter(None, (part.strip() for part in value.split(","))):
+        asset, _, amount = item.partition("=")
+        try:
+            number = Decimal(amount)
+            if not asset or not number.is_finite() or number < 0:
+                raise ValueError
+            balances[asset.strip().upper()] = units(number)
+        except (InvalidOperation, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{item!r} is not ASSET=AMOUNT") from error
+    return balances
+
+
+def make_parser(prog: str = "simulator") -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="A simulator of the Binance Spot exchange on one port.")
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=9080, help="port to listen on, 0 for a free one")
+    add("--api-key", required=True, help="API key of the first account")
+    add("--api-secret", help="its HMAC secret, or its Ed25519 or RSA key as PEM text")
+    add("--api-secret-file", type=Path, help="file with the secret")
+    add("--account", default="main", help="name of the first account")
+    add("--balances", type=read_balances, default=DEFAULT_BALANCES, help="its first balances, ASSET=AMOUNT,...")
+    add("--seed", type=int, default=0, help="seed of prices, quotes and ids")
+    add("--frozen", action="store_true", help="no market maker: the book is the test's")
+    add("--tick-ms", type=float, default=250.0, help="time between moves of the market")
+    add("--latency-ms", type=float, default=0.0, help="added to every answer")
+    add("--weight-limit", type=int, default=6_000, help="request weight per minute and address")
+    add("--raw-limit", type=int, default=300_000, help="requests per five minutes and address")
+    add("--order-limit-10s", type=int, default=100, help="unfilled orders per ten seconds and account, 0 for none")
+    add("--order-limit-day", type=int, default=200_000, help="unfilled orders per day and account, 0 for none")
+    add("--connection-limit", type=int, default=300, help="WebSocket connections per five minutes and address")
+    add("--ping-seconds", type=float, default=20.0, help="time between WebSocket pings")
+    add("--pong-seconds", type=float, default=60.0, help="a WebSocket without pong for so long is closed")
+    add("--connection-seconds", type=float, default=86_400.0, help="life of a WebSocket connection")
+    add("--history-limit", type=int, default=10_000, help="closed orders and trades kept per account")
+
+
+def build_exchange(options: argparse.Namespace) -> Exchange:
+    settings = Settings(
+        seed=options.seed,
+        frozen=options.frozen,
+        latency_ms=options.latency_ms,
+        tick_seconds=options.tick_ms / 1000,
+        ping_seconds=options.ping_seconds,
+        pong_seconds=options.pong_seconds,
+        connection_seconds=options.connection_seconds,
+        history_limit=options.history_limit,
+    )
+    limits = LimitSettings(
+        request_weight=options.weight_limit,
+        raw_requests=options.raw_limit,
+        ws_connections=options.connection_limit,
+    )
+    orders = (OrderLimit("SECOND", 10, options.order_limit_10s), OrderLimit("DAY", 1, options.order_limit_day))
+    exchange = Exchange(settings, limits=limits, order_limits=orders)
+    exchange.add_account(options.account, options.balances)
+    exchange.add_key(options.api_key, _secret(options), options.account)
+    return exchange
+
+
+def _secret(options: argparse.Namespace) -> str:
+    if options.api_secret_file is not None:
+        return str(options.api_secret_file.read_text()).strip()
+    if options.api_secret is None:
+        raise SystemExit("simulator: --api-secret or --api-secret-file is needed")
+    return str(options.api_secret)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the one line on standard output says when the port is open and where."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    options = make_parser().parse_args(argv)
+    exchange = build_exchange(options)
+
+    def ready(server: SimulatorServer) -> None:
+        print(f"simulator ready on http://{options.host}:{server.port}", flush=True)
+
+    try:
+        run(exchange, options.host, options.port, ready)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        print(f"simulator: port {options.port} is taken", file=sys.stderr)
+        return 1
+    return 0

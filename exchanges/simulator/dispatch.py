@@ -1,0 +1,369 @@
+"""From an incoming request to its answer, the same for REST and WebSocket API, with faults on the way.
+
+Received: ban and weight, names, key, signature, timestamp, parameters. Carried out: unfilled order count, timestamp
+once more, then the engine. A fault strikes before, between or after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from exchanges.simulator import errors, limits
+from exchanges.simulator.errors import ApiError
+from exchanges.simulator.exchange import Exchange
+from exchanges.simulator.faults import Action, Subject
+from exchanges.simulator.limits import order_rows
+from exchanges.simulator.model import EngineError
+from exchanges.simulator.operations import Call, Operation, Security, Step
+from exchanges.simulator.params import Params
+from exchanges.simulator.render import MILLISECONDS
+from exchanges.simulator.signing import ApiKey
+
+log = logging.getLogger(__name__)
+
+HTML = (
+    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
+    "<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
+)
+
+
+class Wire(Protocol):
+    """The connection a request came by, as far as faults need it."""
+
+    def reset(self) -> None:
+        """End it with a TCP reset."""
+
+    def close(self) -> None:
+        """End it in order, without an answer."""
+
+    async def gone(self) -> None:
+        """Wait until the client is gone."""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One request as it was received. `session_key` is the key of a WebSocket session that logged on."""
+
+    api: str
+    ip: str
+    operation: Operation
+    params: Params
+    api_key: str | None
+    payload: bytes
+    unit: int = MILLISECONDS
+    session_key: ApiKey | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is answered: a body, a refusal, or `raw` text as a fault wants it. `cut`: only half of it gets out."""
+
+    status: int = 200
+    body: Any = None
+    error: ApiError | None = None
+    raw: str | None = None
+    content_type: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    orders: list[dict[str, Any]] | None = None
+    cut: bool = False
+
+    def payload(self) -> Any:
+        if self.error is not None:
+            return {"code": self.error.code, "msg": self.error.message}
+        return self.body
+
+
+def refusal(error: ApiError) -> Reply:
+    return Reply(status=error.status, error=error)
+
+
+@dataclass(slots=True)
+class _Accepted:
+    call: Call
+    step: Step
+
+
+class Dispatcher:
+    """Answers requests for one exchange."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.internal_errors = 0
+
+    async def answer(self, request: Incoming, wire: Wire) -> Reply | None:
+        """The reply, or None when nothing may be answered any more."""
+        exchange = self.exchange
+        operation = request.operation
+        exchange.requests[f"{operation.method} {operation.path}" if request.api == "rest" else operation.ws_method] += 1
+        if exchange.maintenance:
+            return maintenance_reply()
+        action = exchange.faults.take(_subject(request, exchange)) if exchange.faults.rules else None
+        if action is not None:
+            return await _Faulty(self, request, wire, action).run()
+        if exchange.settings.latency_ms:
+            return await self.execute(request)
+        return self.execute_now(request)
+
+    # --------------------------------------------------------------------------------------- execution
+
+    def execute_now(self, request: Incoming) -> Reply:
+        """Receive and carry out without a pause."""
+        try:
+            accepted = self.receive(request, None)
+            return self.carry_out(request, accepted, None)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must look like the exchange's own
+            return self._failed(request, error)
+
+    async def execute(
+        self, request: Incoming, action: Action | None = None, wait: Callable[[], Awaitable[None]] | None = None
+    ) -> Reply:
+        """Receive, wait as the latency and `wait` say, carry out."""
+        half = self.exchange.settings.latency_ms / 2000
+        try:
+            accepted = self.receive(request, action)
+            if half:
+                await asyncio.sleep(half)
+            if wait is not None:
+                await wait()
+            reply = self.carry_out(request, accepted, action)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must look like the exchange's own
+            reply = self._failed(request, error)
+        if half:
+            await asyncio.sleep(half)
+        return reply
+
+    def receive(self, request: Incoming, action: Action | None) -> _Accepted:
+        exchange, operation, params = self.exchange, request.operation, request.params
+        exchange.limiter.admit(
+            request.ip, 0 if operation.free else operation.weight_of(params), exchange.clock.now_us()
+        )
+        params.check_names(operation.names, signed=operation.signed or request.api == "ws")
+        call = Call(exchange=exchange, params=params, unit=request.unit)
+        if action is not None:
+            call.invisible_for = action.invisible_for
+            call.clock_skew_us = action.clock_skew_ms * 1000
+            if action.stale_for:
+                call.at = exchange.clock.now_us() - int(action.stale_for * 1_000_000)
+        if operation.signed:
+            self._authenticate(request, call)
+        return _Accepted(call, operation.prepare(call))
+
+    def _authenticate(self, request: Incoming, call: Call) -> None:
+        params, operation = request.params, request.operation
+        key = request.session_key if request.api_key is None else None
+        if key is None:
+            key = self.find_key(request.api_key)
+            params.required_text("signature")
+        call.timing = params.timing()
+        if not key.active or (operation.security is Security.TRADE and not key.can_trade) or not key.can_read:
+            raise errors.rejected_key()
+        if (request.session_key is None or request.api_key is not None) and not key.verify(
+            request.payload, params.values["signature"]
+        ):
+            raise errors.bad_signature()
+        call.timing.check(call.now_us(), on_receipt=True)
+        call.key = key
+
+    def find_key(self, name: str | None) -> ApiKey:
+        if not name or not name.isascii() or not name.isprintable() or " " in name:
+            raise errors.bad_key_format()
+        key = self.exchange.keys.get(name)
+        if key is None:
+            raise errors.rejected_key()
+        return key
+
+    def carry_out(self, request: Incoming, accepted: _Accepted, action: Action | None) -> Reply:
+        exchange, operation, call = self.exchange, request.operation, accepted.call
+        if operation.engine:
+            if operation.places:
+                exceeded = exchange.engine.exceeded_order_limit(call.account)
+                if exceeded is not None:
+                    raise limits.too_many_orders(exceeded, exchange.clock.now_us())
+            if action is None or not action.skip_engine_check:
+                self._check_before_engine(call, operation)
+        try:
+            body = accepted.step()
+        finally:
+            exchange.publish()
+        reply = Reply(body=body)
+        if operation.places:
+            reply.orders = order_rows(exchange.engine.order_counts(call.account))
+        return reply
+
+    def _check_before_engine(self, call: Call, operation: Operation) -> None:
+        timing = call.timing
+        if timing is None:
+            return
+        try:
+            timing.check(call.now_us(), on_receipt=False)
+        except ApiError:
+            if operation.places:
+                self.exchange.engine.count_order(call.account)
+            raise
+
+    def _failed(self, request: Incoming, error: Exception) -> Reply:
+        """A failed call costs its weight even where a success is free."""
+        operation = request.operation
+        if isinstance(error, EngineError):
+            error = ApiError(error.code, error.message)
+        if not isinstance(error, ApiError):
+            self.internal_errors += 1
+            log.error("simulator failed on %s %s", operation.method, operation.path, exc_info=error)
+            message = "An unknown error occurred while processing the request."
+            return refusal(ApiError(-1000, message, status=500))
+        if operation.free and error.status not in (418, 429):
+            exchange = self.exchange
+            usage = exchange.limiter.usage(request.ip)
+            usage.weight.add(exchange.clock.now_us(), operation.weight_of(request.params))
+        return refusal(error)
+
+
+def _subject(request: Incoming, exchange: Exchange) -> Subject:
+    values, operation = request.params.values, request.operation
+    key = exchange.keys.get(request.api_key or "") or request.session_key
+    return Subject(
+        api=request.api,
+        method=operation.method,
+        path=operation.path,
+        ws_method=operation.ws_method,
+        symbol=values.get("symbol", ""),
+        client_order_id=values.get("newClientOrderId") or values.get("origClientOrderId") or "",
+        account=key.account if key else "",
+    )
+
+
+def maintenance_reply() -> Reply:
+    return Reply(status=503, error=ApiError(-1016, "This service is no longer available.", status=503))
+
+
+class _Faulty:
+    """One request under one fault."""
+
+    def __init__(self, dispatcher: Dispatcher, request: Incoming, wire: Wire, action: Action) -> None:
+        self.dispatcher = dispatcher
+        self.exchange = dispatcher.exchange
+        self.request = request
+        self.wire = wire
+        self.action = action
+
+    async def run(self) -> Reply | None:
+        handler = getattr(self, f"_{self.action.action}")
+        reply: Reply | None = await handler()
+        return reply
+
+    async def _execute(self) -> Reply:
+        return await self.dispatcher.execute(self.request, self.action)
+
+    async def _none(self) -> Reply | None:
+        return await self._execute()
+
+    async def _reset_before(self) -> Reply | None:
+        self.wire.reset()
+        return None
+
+    async def _reset_after(self) -> Reply | None:
+        await self._execute()
+        self.wire.reset()
+        return None
+
+    async def _close_before(self) -> Reply | None:
+        self.wire.close()
+        return None
+
+    async def _close_after(self) -> Reply | None:
+        await self._execute()
+        self.wire.close()
+        return None
+
+    async def _delay_answer(self) -> Reply | None:
+        reply = await self._execute()
+        await asyncio.sleep(self.action.seconds)
+        return reply
+
+    async def _delay_execution(self) -> Reply | None:
+        return await self.dispatcher.execute(self.request, self.action, lambda: asyncio.sleep(self.action.seconds))
+
+    async def _execute_late_after_disconnect(self) -> Reply | None:
+        async def wait() -> None:
+            await self.wire.gone()
+            await asyncio.sleep(self.action.seconds)
+
+        async def late() -> None:
+            await self.dispatcher.execute(self.request, self.action, wait)
+
+        self.exchange.spawn(late())
+        await self.wire.gone()
+        return None
+
+    async def _never_answer(self) -> Reply | None:
+        if self.action.execute is not False:
+            await self._execute()
+        await self.wire.gone()
+        return None
+
+    async def _respond(self) -> Reply | None:
+        action = self.action
+        if action.execute:
+            await self._execute()
+        if action.seconds:
+            await asyncio.sleep(action.seconds)
+        raw, content_type = action.body, action.content_type
+        if not isinstance(raw, str):
+            raw = "" if raw is None else orjson.dumps(raw).decode()
+            content_type = content_type or "application/json;charset=UTF-8"
+        return Reply(
+            status=action.status,
+            raw=raw,
+            body=action.body,
+            content_type=content_type or "text/html",
+            headers=dict(action.headers),
+        )
+
+    async def _garbage(self) -> Reply | None:
+        action = self.action
+        text = '{"symbol":'
+        if action.execute is not False:
+            reply = await self._execute()
+            text = orjson.dumps(reply.payload()).decode()
+        bodies = {
+            "html": HTML,
+            "truncated": text[: len(text) // 2],
+            "empty": "",
+            "object": "{}",
+            "list": "[]",
+            "null": "null",
+            "text": "upstream connect error",
+            "cut": text,
+        }
+        content_type = "text/html" if action.kind in ("html", "text") else "application/json;charset=UTF-8"
+        return Reply(status=action.status, raw=bodies[action.kind], content_type=content_type, cut=action.kind == "cut")
+
+    async def _rate_limited(self) -> Reply | None:
+        if self.action.execute:
+            await self._execute()
+        now = self.exchange.clock.now_us()
+        limit = f"{self.exchange.limiter.settings.request_weight} request weight per 1 MINUTE"
+        return refusal(limits.too_much_weight(limit, now // 1000 + int(self.action.retry_after * 1000), now))
+
+    async def _banned(self) -> Reply | None:
+        now = self.exchange.clock.now_us()
+        return refusal(limits.banned(now + int(self.action.retry_after * 1_000_000), now))
+
+    async def _maintenance(self) -> Reply | None:
+        return maintenance_reply()
+
+    async def _timeout(self) -> Reply | None:
+        """-1007: the request reached the engine, or did not; nobody says which."""
+        if self.action.execute is not False:
+            await self._execute()
+        if self.action.seconds:
+            await asyncio.sleep(self.action.seconds)
+        error = errors.timeout()
+        error.status = self.action.status if self.action.status != 200 else error.status
+        return refusal(error)

@@ -1,0 +1,129 @@
+"""The running exchange: the engine with everything the wire side keeps beside it.
+
+API keys, limits, fault rules, orders hidden from queries, what was asked how often, and who listens to events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exchanges.simulator.clock import ServerClock
+from exchanges.simulator.engine import Engine
+from exchanges.simulator.faults import FaultBook
+from exchanges.simulator.limits import Limiter, LimitSettings
+from exchanges.simulator.market import MarketMaker
+from exchanges.simulator.model import Account, Event, Order, OrderLimit, SymbolSpec
+from exchanges.simulator.signing import ApiKey, make_api_key
+from exchanges.simulator.symbols import DEFAULT_SYMBOLS
+
+Listener = Callable[[list[Event]], None]
+
+
+@dataclass(slots=True)
+class Settings:
+    """How the server behaves; the control plane may change it while it runs."""
+
+    seed: int = 0
+    frozen: bool = False
+    latency_ms: float = 0.0
+    tick_seconds: float = 0.25
+    ping_seconds: float = 20.0
+    pong_seconds: float = 60.0
+    connection_seconds: float = 24 * 3600.0
+    history_limit: int = 10_000
+
+
+class Exchange:
+    """State shared by REST, WebSocket API and the control plane. Everything runs on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        limits: LimitSettings | None = None,
+        order_limits: tuple[OrderLimit, ...] | None = None,
+        symbols: Iterable[SymbolSpec] = DEFAULT_SYMBOLS,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.clock = ServerClock()
+        options: dict[str, Any] = {} if order_limits is None else {"order_limits": order_limits}
+        self.engine = Engine(
+            symbols,
+            clock=self.clock.now_us,
+            seed=self.settings.seed,
+            history_limit=self.settings.history_limit,
+            **options,
+        )
+        self.market = MarketMaker(self.engine, seed=self.settings.seed, frozen=self.settings.frozen)
+        self.limiter = Limiter(limits)
+        self.faults = FaultBook()
+        self.keys: dict[str, ApiKey] = {}
+        self.hidden: dict[tuple[str, int], int] = {}
+        self.requests: Counter[str] = Counter()
+        self.maintenance = False
+        self.listeners: list[Listener] = []
+        self.key_listeners: list[Callable[[ApiKey], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------------------- accounts and keys
+
+    def add_account(self, account: str, balances: Mapping[str, int], **fields: Any) -> Account:
+        return self.engine.add_account(account, balances, **fields)
+
+    def add_key(self, key: str, secret: str, account: str, *, can_trade: bool = True) -> ApiKey:
+        made = make_api_key(key, secret, account, created_ms=self.clock.now_ms(), can_trade=can_trade)
+        self.keys[key] = made
+        return made
+
+    def set_key_active(self, key: ApiKey, active: bool) -> None:
+        key.active = active
+        for listener in self.key_listeners:
+            listener(key)
+
+    # ------------------------------------------------------------------------------------- visibility
+
+    def hide(self, order: Order, seconds: float) -> None:
+        """Queries and cancels do not know this order for so long."""
+        self.hidden[(order.symbol, order.order_id)] = self.clock.now_us() + int(seconds * 1_000_000)
+
+    def is_hidden(self, symbol: str, order_id: int) -> bool:
+        if not self.hidden:
+            return False
+        until = self.hidden.get((symbol, order_id))
+        if until is None:
+            return False
+        if until <= self.clock.now_us():
+            del self.hidden[(symbol, order_id)]
+            return False
+        return True
+
+    # ----------------------------------------------------------------------------------------- events
+
+    def publish(self) -> None:
+        """Hand what the engine did to those who listen."""
+        events = self.engine.drain_events()
+        if events:
+            for listener in self.listeners:
+                listener(events)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that outlives its request."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wipe(self) -> None:
+        """As a testnet is wiped: no orders, no trades, first balances; keys stay."""
+        self.engine.wipe()
+        self.hidden.clear()
+        self.publish()

@@ -1,0 +1,139 @@
+"""The REST side: HTTP in, HTTP out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from exchanges.simulator.calls_account import ACCOUNT_OPERATIONS
+from exchanges.simulator.calls_market import MARKET_OPERATIONS
+from exchanges.simulator.calls_trading import TRADING_OPERATIONS
+from exchanges.simulator.dispatch import Dispatcher, Incoming, Reply, refusal
+from exchanges.simulator.errors import ApiError
+from exchanges.simulator.operations import Operation
+from exchanges.simulator.params import Params, merge_pairs
+from exchanges.simulator.render import MICROSECONDS, MILLISECONDS
+from exchanges.simulator.signing import rest_payload
+
+OPERATIONS: tuple[Operation, ...] = MARKET_OPERATIONS + TRADING_OPERATIONS + ACCOUNT_OPERATIONS
+ROUTES: Mapping[tuple[str, str], Operation] = {(item.method, item.path): item for item in OPERATIONS}
+REMOVED_PATHS = ("/api/v1/userDataStream", "/api/v3/userDataStream")
+JSON = "application/json;charset=UTF-8"
+GONE_PAGE = (
+    "<html>\r\n<head><title>410 Gone</title></head>\r\n<body>\r\n<center><h1>410 Gone</h1></center>\r\n"
+    "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+POLL_SECONDS = 0.01
+
+
+def reset_transport(transport: asyncio.BaseTransport | None) -> None:
+    """Close with a TCP reset: no lingering, unsent data thrown away."""
+    if transport is None or not isinstance(transport, asyncio.Transport):
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class HttpWire:
+    """The connection of one HTTP request."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+
+    def reset(self) -> None:
+        reset_transport(self._request.transport)
+
+    def close(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.close()
+
+    async def gone(self) -> None:
+        # aiohttp tells a handler nothing of a lost connection, so it is looked at.
+        while (transport := self._request.transport) is not None and not transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+
+
+class RestApi:
+    """Answers everything below /api and /sapi."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+        self.exchange = dispatcher.exchange
+
+    async def handle(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
+        operation = ROUTES.get((request.method, path))
+        if operation is None:
+            return self._unknown(path)
+        body = ""
+        if request.method != "GET" and request.can_read_body:
+            body = (await request.read()).decode("utf-8", "replace")
+        ip = request.remote or ""
+        try:
+            unit = _unit(request.headers.get("X-MBX-TIME-UNIT"))
+            params = Params(merge_pairs(query, body))
+        except ApiError as error:
+            return self._response(refusal(error), ip)
+        incoming = Incoming(
+            api="rest",
+            ip=ip,
+            operation=operation,
+            params=params,
+            api_key=request.headers.get("X-MBX-APIKEY", ""),
+            payload=rest_payload(query, body) if operation.signed else b"",
+            unit=unit,
+        )
+        reply = await self.dispatcher.answer(incoming, HttpWire(request))
+        if reply is None:
+            return web.Response(status=500)  # nobody is there to read it
+        if reply.cut:
+            return self._cut(request, reply)
+        return self._response(reply, ip)
+
+    def _unknown(self, path: str) -> web.Response:
+        if path in REMOVED_PATHS:
+            return web.Response(status=410, text=GONE_PAGE, content_type="text/html")
+        return web.Response(status=404)
+
+    def _response(self, reply: Reply, ip: str) -> web.Response:
+        now = self.exchange.clock.now_us()
+        headers = {"Content-Type": JSON, "Cache-Control": "no-cache, no-store, must-revalidate"}
+        weight = str(self.exchange.limiter.usage(ip).weight.at(now))
+        headers["X-MBX-USED-WEIGHT"] = weight
+        headers["X-MBX-USED-WEIGHT-1M"] = weight
+        if reply.orders is not None:
+            for row in reply.orders:
+                headers[f"X-MBX-ORDER-COUNT-{row['intervalNum']}{row['interval'][0]}"] = str(row["count"])
+        error = reply.error
+        if error is not None and error.retry_after_ms is not None:
+            headers["Retry-After"] = str(max(1, math.ceil((error.retry_after_ms - now // 1000) / 1000)))
+        if reply.raw is not None:
+            headers["Content-Type"] = reply.content_type
+            headers |= reply.headers
+            return web.Response(status=reply.status, body=reply.raw.encode(), headers=headers)
+        return web.Response(status=reply.status, body=orjson.dumps(reply.payload()), headers=headers)
+
+    def _cut(self, request: web.BaseRequest, reply: Reply) -> web.Response:
+        """The whole length is promised, half of the body comes, then the connection ends."""
+        body = (reply.raw or "").encode()
+        transport = request.transport
+        if transport is not None:
+            head = f"HTTP/1.1 {reply.status} OK\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
+            transport.write(head.encode() + body[: len(body) // 2])
+            transport.close()
+        return web.Response(status=500)  # nobody is there to read it
+
+
+def _unit(header: str | None) -> int:
+    if header is None or header.upper() == "MILLISECOND":
+        return MILLISECONDS
+    if header.upper() == "MICROSECOND":
+        return MICROSECONDS
+    raise ApiError(-1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")

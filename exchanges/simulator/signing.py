@@ -1,0 +1,126 @@
+"""Who signed a request: API keys and their signatures.
+
+Three kinds of key exist. HMAC-SHA-256 signatures are hex and case-insensitive; RSA (PKCS#1 v1.5, SHA-256) and
+Ed25519 signatures are base64 and case-sensitive. What is signed is the text as it was sent (percent-encoded), so
+the payload is taken from the raw request and never rebuilt from parsed values.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+Verifier = Callable[[bytes, str], bool]
+
+
+class KeyKind(enum.Enum):
+    HMAC = "HMAC"
+    RSA = "RSA"
+    ED25519 = "Ed25519"
+
+
+@dataclass(slots=True)
+class ApiKey:
+    """One API key of one account. `active` is cleared by a revocation and set again by a restoration."""
+
+    key: str
+    account: str
+    kind: KeyKind
+    verify: Verifier
+    can_trade: bool = True
+    can_read: bool = True
+    active: bool = True
+    created_ms: int = 0
+
+
+def make_api_key(key: str, secret: str, account: str, *, created_ms: int = 0, can_trade: bool = True) -> ApiKey:
+    """`secret` is an HMAC secret or a PEM (public, or private from which the public half is taken)."""
+    kind, verify = _verifier(secret)
+    return ApiKey(key=key, account=account, kind=kind, verify=verify, can_trade=can_trade, created_ms=created_ms)
+
+
+def _verifier(secret: str) -> tuple[KeyKind, Verifier]:
+    text = secret.strip()
+    if not text.startswith("-----BEGIN"):
+        return KeyKind.HMAC, _hmac_verifier(secret.encode())
+    public = _load_public(text.encode())
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return KeyKind.ED25519, _ed25519_verifier(public)
+    if isinstance(public, rsa.RSAPublicKey):
+        return KeyKind.RSA, _rsa_verifier(public)
+    raise ValueError("API keys are HMAC secrets, Ed25519 or RSA keys in PEM")
+
+
+def _load_public(pem: bytes) -> object:
+    if b"PUBLIC KEY" in pem:
+        return load_pem_public_key(pem)
+    return load_pem_private_key(pem, password=None).public_key()
+
+
+def _hmac_verifier(secret: bytes) -> Verifier:
+    def verify(payload: bytes, signature: str) -> bool:
+        expected = hmac.digest(secret, payload, "sha256").hex()
+        return hmac.compare_digest(expected, signature.lower()) if signature.isascii() else False
+
+    return verify
+
+
+def _ed25519_verifier(public: ed25519.Ed25519PublicKey) -> Verifier:
+    def verify(payload: bytes, signature: str) -> bool:
+        raw = _base64(signature)
+        if raw is None:
+            return False
+        try:
+            public.verify(raw, payload)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _rsa_verifier(public: rsa.RSAPublicKey) -> Verifier:
+    def verify(payload: bytes, signature: str) -> bool:
+        raw = _base64(signature)
+        if raw is None:
+            return False
+        try:
+            public.verify(raw, payload, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _base64(signature: str) -> bytes | None:
+    # A plus sign that was sent unescaped in a query arrives as a space.
+    try:
+        return base64.b64decode(signature.replace(" ", "+"), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def rest_payload(query: str, body: str) -> bytes:
+    """What a REST request signs: raw query followed by raw body, without separator and without the signature."""
+    return (_without_signature(query) + _without_signature(body)).encode()
+
+
+def _without_signature(part: str) -> str:
+    if "signature=" not in part:
+        return part
+    return "&".join(pair for pair in part.split("&") if not pair.startswith("signature="))
+
+
+def websocket_payload(params: Mapping[str, str]) -> bytes:
+    """What a WebSocket API request signs: all parameters but the signature, by name in alphabetical order."""
+    return "&".join(f"{name}={params[name]}" for name in sorted(params) if name != "signature").encode()

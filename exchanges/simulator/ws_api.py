@@ -1,0 +1,459 @@
+"""The WebSocket API: connections, request and response frames, sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from exchanges.simulator import errors
+from exchanges.simulator.dispatch import Dispatcher, Incoming, Reply, refusal
+from exchanges.simulator.errors import ApiError
+from exchanges.simulator.model import Event
+from exchanges.simulator.operations import WEBSOCKET_NAMES, Call, Operation, Security, Step, operation
+from exchanges.simulator.params import Params, json_params
+from exchanges.simulator.render import MICROSECONDS, MILLISECONDS
+from exchanges.simulator.rest import OPERATIONS, reset_transport
+from exchanges.simulator.signing import ApiKey, KeyKind, websocket_payload
+from exchanges.simulator.streams import EventStreams, Outbox
+
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_ID_LENGTH = 36
+SESSION_WEIGHT = 2
+METHODS: Mapping[str, Operation] = {item.ws_method: item for item in OPERATIONS if item.ws_method}
+
+
+class _Literal(float):
+    """A JSON number that remembers how it was written, because that text is what was signed."""
+
+    text: str
+
+
+def _read_literal(text: str) -> _Literal:
+    number = _Literal(text)
+    number.text = text
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise errors.duplicate_values()
+    return values
+
+
+def read_frame(text: str) -> dict[str, Any]:
+    """A request frame as an object; its numbers keep their text."""
+    try:
+        frame = json.loads(text, parse_float=_read_literal, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise errors.invalid_json() from error
+    if not isinstance(frame, dict):
+        raise errors.invalid_json()
+    return frame
+
+
+def frame_params(frame: Mapping[str, Any]) -> dict[str, str]:
+    params = frame.get("params")
+    if params is None:
+        return {}
+    if not isinstance(params, dict):
+        raise errors.invalid_json("params")
+    return json_params({name: value.text if isinstance(value, _Literal) else value for name, value in params.items()})
+
+
+@dataclass(slots=True)
+class Session:
+    """Who is logged on to a connection."""
+
+    key: ApiKey | None = None
+    authorized_ms: int | None = None
+
+
+class Connection:
+    """One WebSocket API connection."""
+
+    def __init__(self, api: WebSocketApi, request: web.BaseRequest, query: str) -> None:
+        self.api = api
+        self.exchange = api.exchange
+        self.request = request
+        self.ip = request.remote or ""
+        self.connected_ms = self.exchange.clock.now_ms()
+        options = parse_qs(query)
+        self.unit = _time_unit(options.get("timeUnit", ["MILLISECOND"])[0])
+        self.return_rate_limits = options.get("returnRateLimits", ["true"])[0].lower() != "false"
+        self.session = Session()
+        self.socket = web.WebSocketResponse(autoping=False, max_msg_size=MAX_MESSAGE_BYTES, compress=False)
+        self.outbox = Outbox(self.socket, self.reset, self.drop)
+        self.streams = EventStreams(self.exchange, self.outbox, self.unit)
+        self.closed = asyncio.Event()
+        self._pings: dict[bytes, float] = {}
+        self._message_second = (0, 0)
+        self._methods = self._session_methods()
+
+    # ------------------------------------------------------------------------------------ life of it
+
+    async def run(self) -> web.WebSocketResponse:
+        await self.socket.prepare(self.request)
+        helpers = [asyncio.create_task(self.outbox.run()), asyncio.create_task(self._keep_alive())]
+        try:
+            while not self.socket.closed:
+                message = await self.socket.receive()
+                if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+                    break
+                if not self.outbox.half_open:
+                    await self._receive(message.type, message.data)
+        finally:
+            self.closed.set()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        return self.socket
+
+    async def _receive(self, kind: WSMsgType, data: Any) -> None:
+        if self._too_many_messages():
+            await self.close(WSCloseCode.POLICY_VIOLATION, b"Too many requests")
+        elif kind is WSMsgType.PING:
+            await self.socket.pong(data)
+        elif kind is WSMsgType.PONG:
+            self._pongs(bytes(data))
+        elif kind is WSMsgType.TEXT:
+            if self.exchange.faults.rules or self.exchange.settings.latency_ms:
+                self.exchange.spawn(self._answer(data))
+            else:
+                await self._answer(data)
+        else:
+            self._send({"id": None, "status": 400, "error": {"code": -1135, "msg": "Invalid JSON Request"}})
+
+    def _too_many_messages(self) -> bool:
+        limit = self.exchange.limiter.settings.ws_messages_per_second
+        if not limit:
+            return False
+        second = self.exchange.clock.now_us() // 1_000_000
+        count = self._message_second[1] + 1 if self._message_second[0] == second else 1
+        self._message_second = (second, count)
+        return count > limit
+
+    async def _keep_alive(self) -> None:
+        """Ping in time, and end the connection when nobody answers or its life is over."""
+        loop = asyncio.get_running_loop()
+        started = last_ping = loop.time()
+        while True:
+            settings = self.exchange.settings
+            await asyncio.sleep(min(settings.ping_seconds, settings.pong_seconds, settings.connection_seconds, 1.0) / 4)
+            now = loop.time()
+            if now - started >= settings.connection_seconds:
+                await self.close(WSCloseCode.GOING_AWAY, b"")
+                return
+            if self._pings and now - next(iter(self._pings.values())) >= settings.pong_seconds:
+                await self.close(WSCloseCode.POLICY_VIOLATION, b"Pong timeout")
+                return
+            if now - last_ping >= settings.ping_seconds:
+                last_ping = now
+                payload = str(self.exchange.clock.now_ms()).encode()
+                self._pings.setdefault(payload, now)
+                if not self.outbox.half_open:
+                    await self.socket.ping(payload)
+
+    def _pongs(self, payload: bytes) -> None:
+        """A pong answers its ping and every one before; an unsolicited one answers nothing."""
+        if payload not in self._pings:
+            return
+        for sent in list(self._pings):
+            del self._pings[sent]
+            if sent == payload:
+                return
+
+    async def close(self, code: int, message: bytes) -> None:
+        await self.outbox.flush()
+        await self.socket.close(code=code, message=message)
+        # A client that never closes its side must not keep the connection.
+        transport = self.request.transport
+        if transport is not None:
+            transport.close()
+
+    def reset(self) -> None:
+        reset_transport(self.request.transport)
+
+    def drop(self) -> None:
+        if self.request.transport is not None:
+            self.request.transport.close()
+
+    async def gone(self) -> None:
+        await self.closed.wait()
+
+    # --------------------------------------------------------------------------------------- answering
+
+    async def _answer(self, text: str) -> None:
+        identity: Any = None
+        try:
+            frame = read_frame(text)
+            identity = _identity(frame)
+            method = _method(frame)
+            values = frame_params(frame)
+        except ApiError as error:
+            self._send(self._frame(identity, refusal(error), show_limits=self.return_rate_limits))
+            return
+        self._drop_revoked_session()
+        reply = await self._ask(method, values)
+        if reply is None:
+            return
+        show = _wants_limits(values, self.return_rate_limits)
+        if reply.raw is not None and not isinstance(reply.body, dict | list):
+            self.outbox.put(reply.raw)
+        else:
+            self._send(self._frame(identity, reply, show_limits=show))
+        if reply.status == 418:
+            await self.close(WSCloseCode.POLICY_VIOLATION, b"IP banned")
+
+    async def _ask(self, method: str, values: dict[str, str]) -> Reply | None:
+        found = self._methods.get(method) or _known_method(method)
+        if found is None:
+            return refusal(errors.unsupported_operation())
+        try:
+            if values.get("returnRateLimits", "true").lower() not in ("true", "false"):
+                raise errors.illegal_characters("returnRateLimits", "^(true|false)$")
+        except ApiError as error:
+            return refusal(error)
+        payload = websocket_payload(values) if "signature" in values else b""
+        known = {name: value for name, value in values.items() if name not in WEBSOCKET_NAMES}
+        logged_on = self.session.key is not None
+        incoming = Incoming(
+            api="ws",
+            ip=self.ip,
+            operation=found,
+            params=Params(known),
+            api_key=values.get("apiKey") if logged_on else values.get("apiKey", ""),
+            payload=payload,
+            unit=self.unit,
+            session_key=self.session.key,
+        )
+        return await self.api.dispatcher.answer(incoming, _ConnectionWire(self))
+
+    def _frame(self, identity: Any, reply: Reply, *, show_limits: bool) -> dict[str, Any]:
+        frame: dict[str, Any] = {"id": identity, "status": reply.status}
+        error = reply.error
+        if error is not None:
+            frame["error"] = {"code": error.code, "msg": error.message}
+            if error.data is not None:
+                frame["error"]["data"] = error.data
+        elif reply.status == 200:
+            frame["result"] = reply.body
+        else:
+            frame["error"] = reply.body
+        if show_limits:
+            weight = self.exchange.limiter.weight_row(self.ip, self.exchange.clock.now_us())
+            frame["rateLimits"] = [*(reply.orders or ()), weight]
+        return frame
+
+    def _send(self, frame: dict[str, Any]) -> None:
+        self.outbox.put(orjson.dumps(frame).decode())
+
+    # ----------------------------------------------------------------------------------------- session
+
+    def _session_methods(self) -> dict[str, Operation]:
+        def method(name: str, names: str, prepare: Callable[[Call], Step], security: Security) -> Operation:
+            return operation(f"WS {name}", name, SESSION_WEIGHT, names, prepare, security)
+
+        none, user = Security.NONE, Security.USER_STREAM
+        listed = (
+            method("session.logon", "", self._logon, user),
+            method("session.status", "", lambda _call: self._status, none),
+            method("session.logout", "", lambda _call: self._logout, none),
+            method("session.subscriptions", "", lambda _call: self.streams.describe, none),
+            method("userDataStream.subscribe", "", lambda _call: self._subscribe_session, none),
+            method("userDataStream.subscribe.signature", "", self._subscribe_signed, user),
+            method("userDataStream.unsubscribe", "subscriptionId", self._unsubscribe, none),
+        )
+        return {item.ws_method: item for item in listed}
+
+    def _logon(self, call: Call) -> Step:
+        def step() -> Any:
+            key = call.key
+            if key is None or key.kind is not KeyKind.ED25519:
+                raise errors.rejected_key()
+            self.session = Session(key, call.now_us() // self.unit)
+            return self._status()
+
+        return step
+
+    def _status(self) -> dict[str, Any]:
+        key = self.session.key
+        return {
+            "apiKey": None if key is None else key.key,
+            "authorizedSince": self.session.authorized_ms,
+            "connectedSince": self.connected_ms * 1000 // self.unit,
+            "returnRateLimits": self.return_rate_limits,
+            "serverTime": self.exchange.clock.now_us() // self.unit,
+            "userDataStream": self.streams.session_subscription is not None,
+        }
+
+    def _logout(self) -> dict[str, Any]:
+        self.streams.end_session()
+        self.session = Session()
+        return self._status()
+
+    def _subscribe_session(self) -> dict[str, Any]:
+        key = self.session.key
+        if key is None:
+            raise errors.rejected_key()
+        return self.streams.subscribe(key, in_session=True)
+
+    def _subscribe_signed(self, call: Call) -> Step:
+        def step() -> Any:
+            assert call.key is not None  # nosec B101 - signed
+            return self.streams.subscribe(call.key, in_session=False)
+
+        return step
+
+    def _unsubscribe(self, call: Call) -> Step:
+        number = call.params.integer("subscriptionId")
+        return lambda: self.streams.unsubscribe(number)
+
+    def _drop_revoked_session(self) -> None:
+        """With the next request after its key became invalid the session is revoked, unasked (id null)."""
+        key = self.session.key
+        if key is not None and not key.active:
+            self.session = Session()
+            self._send(self._frame(None, refusal(errors.rejected_key()), show_limits=False))
+
+    def key_changed(self, key: ApiKey) -> None:
+        if not key.active:
+            self.streams.end_key(key)
+
+
+class _ConnectionWire:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def reset(self) -> None:
+        self._connection.reset()
+
+    def close(self) -> None:
+        self._connection.drop()
+
+    async def gone(self) -> None:
+        await self._connection.gone()
+
+
+class WebSocketApi:
+    """All connections."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+        self.exchange = dispatcher.exchange
+        self.connections: set[Connection] = set()
+        self.exchange.listeners.append(self._deliver)
+        self.exchange.key_listeners.append(self._key_changed)
+
+    async def handle(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
+        try:
+            self.exchange.limiter.admit_connection(request.remote or "", self.exchange.clock.now_us())
+            if self.exchange.maintenance:
+                return web.Response(status=503)
+            connection = Connection(self, request, query)
+        except ApiError as error:
+            body = orjson.dumps({"code": error.code, "msg": error.message})
+            return web.Response(status=error.status, body=body, content_type="application/json")
+        self.connections.add(connection)
+        try:
+            return await connection.run()
+        finally:
+            self.connections.discard(connection)
+
+    def _deliver(self, events: list[Event]) -> None:
+        for connection in self.connections:
+            connection.streams.deliver(events)
+
+    def _key_changed(self, key: ApiKey) -> None:
+        for connection in self.connections:
+            connection.key_changed(key)
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "ip": connection.ip,
+                "connected_ms": connection.connected_ms,
+                "account": None if connection.session.key is None else connection.session.key.account,
+                "subscriptions": connection.streams.accounts(),
+                "queued": connection.outbox.queued,
+            }
+            for connection in self.connections
+        ]
+
+    async def announce_shutdown(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Tell every connection `serverShutdown`, and close them after `seconds` when given."""
+        told = list(self.connections)
+        now = self.exchange.clock.now_us()
+        for connection in told:
+            event = {"event": {"e": "serverShutdown", "E": now // connection.unit}}
+            connection.outbox.put(orjson.dumps(event).decode())
+        if body.get("seconds") is not None:
+
+            async def later() -> None:
+                await asyncio.sleep(float(body["seconds"]))
+                await self._close_all(told)
+
+            self.exchange.spawn(later())
+        return {"connections": len(told)}
+
+    async def disconnect_all(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Close every connection in order, or with `reset` true by TCP reset."""
+        told = list(self.connections)
+        if body.get("reset") is True:
+            for connection in told:
+                connection.reset()
+        else:
+            await self._close_all(told)
+        return {"connections": len(told)}
+
+    async def _close_all(self, connections: list[Connection]) -> None:
+        closing = (connection.close(WSCloseCode.GOING_AWAY, b"") for connection in connections)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    async def close(self) -> None:
+        """At the server's end: no waiting for clients that do not close."""
+        for connection in list(self.connections):
+            connection.drop()
+
+
+def _time_unit(name: str) -> int:
+    if name.upper() == "MILLISECOND":
+        return MILLISECONDS
+    if name.upper() == "MICROSECOND":
+        return MICROSECONDS
+    raise ApiError(-1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")
+
+
+def _identity(frame: Mapping[str, Any]) -> Any:
+    """The request's id: an integer, a text or null, and it must be there."""
+    if "id" not in frame:
+        raise errors.missing("id")
+    value = frame["id"]
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
+        raise errors.missing("id")
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise errors.overflowed("id")
+    return value
+
+
+def _method(frame: Mapping[str, Any]) -> str:
+    value = frame.get("method")
+    if not isinstance(value, str) or not value:
+        raise errors.missing("method")
+    return value.removeprefix("v3/")
+
+
+def _known_method(name: str) -> Operation | None:
+    return METHODS.get(name)
+
+
+def _wants_limits(values: Mapping[str, str], default: bool) -> bool:
+    sent = values.get("returnRateLimits")
+    return default if sent is None else sent.lower() == "true"
