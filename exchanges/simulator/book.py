@@ -1,4 +1,4 @@
-"""Price-time priority: the two sides of a book, and the orders that wait for a price."""
+"""Price-time priority: the two sides of a book."""
 
 from __future__ import annotations
 
@@ -82,45 +82,3 @@ class BookSide:
             self._keys.pop()
         else:
             del self._keys[bisect_left(self._keys, key)]
-
-
-class StopQueue:
-    """Orders waiting for the last price to reach their stop price, on one side of it.
-
-    `rising`: they trigger when the price is at or above; otherwise at or below. `_keys` is sorted so that the
-    nearest stop, and of equal ones the oldest order, is last.
-    """
-
-    __slots__ = ("_keys", "_orders", "rising")
-
-    def __init__(self, *, rising: bool) -> None:
-        self.rising = rising
-        self._keys: list[tuple[int, int]] = []
-        self._orders: dict[int, Order] = {}
-
-    def _key(self, order: Order) -> tuple[int, int]:
-        return (-order.stop_price if self.rising else order.stop_price, -order.order_id)
-
-    def add(self, order: Order) -> None:
-        insort(self._keys, self._key(order))
-        self._orders[order.order_id] = order
-
-    def remove(self, order: Order) -> None:
-        del self._keys[bisect_left(self._keys, self._key(order))]
-        del self._orders[order.order_id]
-
-    def pop_reached(self, price: int) -> Order | None:
-        """The next order that `price` triggers, taken out of the queue."""
-        if not self._keys:
-            return None
-        order = self._orders[-self._keys[-1][1]]
-        if not self.is_reached(order.stop_price, price):
-            return None
-        self._keys.pop()
-        return self._orders.pop(order.order_id)
-
-    def is_reached(self, stop_price: int, price: int) -> bool:
-        return price >= stop_price if self.rising else price <= stop_price
-
-    def __contains__(self, order: Order) -> bool:
-        return order.order_id in self._orders

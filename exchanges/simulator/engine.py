@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from string import ascii_letters, digits
 from typing import Any
 
+from exchanges.simulator import house
 from exchanges.simulator.accounts import AccountStore
 from exchanges.simulator.context import Context
 from exchanges.simulator.filters import check_assets, compile_exchange_filters
@@ -22,13 +22,9 @@ from exchanges.simulator.model import (
     SCALE,
     STOP_TYPES,
     Account,
-    AggregateTrade,
     BalanceUpdateEvent,
-    Bar,
     Cancellation,
     CancelRestriction,
-    DayStats,
-    Depth,
     EngineError,
     Event,
     ExpiryReason,
@@ -36,12 +32,9 @@ from exchanges.simulator.model import (
     NewOrder,
     Order,
     OrderLimit,
-    OrderState,
     OrderStatus,
     OrderType,
     Placement,
-    PreventedMatch,
-    PublicTrade,
     Side,
     StpMode,
     SymbolSpec,
@@ -49,6 +42,7 @@ from exchanges.simulator.model import (
     TimeInForce,
     Trade,
 )
+from exchanges.simulator.queries import Queries
 from exchanges.simulator.request import check_parameters, check_symbol
 from exchanges.simulator.symbols import DEFAULT_SYMBOLS
 from exchanges.simulator.tape import AVERAGE_MINUTES
@@ -56,10 +50,9 @@ from exchanges.simulator.tape import AVERAGE_MINUTES
 HOUSE = "house"
 MARKET_CLOSED = "Market is closed."
 UNKNOWN_ORDER = "Unknown order sent."
-_ID_LENGTH = 22
 
 
-class Engine:
+class Engine(Queries):
     """`history_limit` closed orders (and trades per symbol) are kept per account; `journal_seconds` is how far
     queries with `at` can look back."""
 
@@ -118,9 +111,6 @@ class Engine:
         for _ in self._context.ledger.flush(account.updated_at):
             pass  # there is nobody yet to tell of the first balances
 
-    def account(self, account_id: str) -> Account:
-        return self.accounts[account_id]
-
     def wipe(self) -> None:
         """A testnet reset: orders, trades, prices and counts are gone, balances as they were at first, ids start
         again. Events not drained yet are lost."""
@@ -135,24 +125,8 @@ class Engine:
 
     # ------------------------------------------------------------------------------------- reference
 
-    @property
-    def symbols(self) -> dict[str, SymbolSpec]:
-        return {symbol: market.spec for symbol, market in self._markets.items()}
-
-    def spec(self, symbol: str) -> SymbolSpec:
-        return self._market(symbol).spec
-
-    def status(self, symbol: str) -> SymbolStatus:
-        return self._market(symbol).status
-
     def set_status(self, symbol: str, status: SymbolStatus) -> None:
         self._market(symbol).status = status
-
-    def _market(self, symbol: str) -> Market:
-        market = self._markets.get(symbol)
-        if market is None:
-            raise EngineError(-1121, "Invalid symbol.")
-        return market
 
     def _begin(self, symbol: str) -> Market:
         market = self._market(symbol)
@@ -162,7 +136,7 @@ class Engine:
 
     def _end(self, market: Market) -> None:
         self._context.flush()
-        if market.triggered:
+        if market.stops.triggered:
             market.run_triggers()
 
     def drain_events(self) -> list[Event]:
@@ -221,7 +195,7 @@ class Engine:
         if request.order_type is OrderType.LIMIT_MAKER and market.would_match(request.side, request.price or 0):
             raise EngineError(-2010, "Order would immediately match and take.")
         if algo and request.stop_price and market.tape.last_price:
-            queue = market.stop_queue(request.order_type, request.side)
+            queue = market.stops.queue(request.order_type, request.side)
             if queue.is_reached(request.stop_price, market.tape.last_price):
                 raise EngineError(-2010, "Order would trigger immediately.")
 
@@ -349,217 +323,18 @@ class Engine:
         if market.status not in (SymbolStatus.TRADING, SymbolStatus.CANCEL_ONLY):
             raise EngineError(-2011, MARKET_CLOSED)
 
-    # --------------------------------------------------------------------------------------- queries
-
-    def order(
-        self,
-        account_id: str,
-        symbol: str,
-        *,
-        order_id: int | None = None,
-        orig_client_order_id: str | None = None,
-        at: int | None = None,
-    ) -> Order:
-        """By id, or the newest under that client order id; -2013 when there is none (at that time), -2039 when
-        the two ids do not belong together."""
-        self._market(symbol)
-        store = self._context.stores[account_id]
-        if order_id is not None:
-            order = store.by_symbol.get(symbol, {}).get(order_id)
-        else:
-            order = store.by_client.get((symbol, orig_client_order_id or ""))
-        if order is None or self.order_state(order, at) is None:
-            raise EngineError(-2013, "Order does not exist.")
-        if order_id is not None and orig_client_order_id not in (None, order.client_order_id):
-            raise EngineError(-2039, "Client order ID is not correct for this order ID.")
-        return order
-
-    def order_state(self, order: Order, at: int | None = None) -> OrderState | None:
-        """What may change of it, now or as it was; None when it was not there yet."""
-        if at is None:
-            return order.history[-1]
-        return next((state for state in reversed(order.history) if state.at <= at), None)
-
-    def open_orders(self, account_id: str, symbol: str | None = None, at: int | None = None) -> list[Order]:
-        """Oldest first per symbol."""
-        if symbol is not None:
-            self._market(symbol)
-        store = self._context.stores[account_id]
-        orders = list(store.open.values())
-        if at is not None:
-            orders = [order for order in (*orders, *_closed_since(store, at)) if self._was_open(order, at)]
-        if symbol is not None:
-            orders = [order for order in orders if order.symbol == symbol]
-        return sorted(orders, key=lambda order: (order.symbol, order.order_id))
-
-    def _was_open(self, order: Order, at: int) -> bool:
-        state = self.order_state(order, at)
-        return state is not None and state.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
-
-    def all_orders(
-        self,
-        account_id: str,
-        symbol: str,
-        *,
-        order_id: int | None = None,
-        start: int | None = None,
-        end: int | None = None,
-        limit: int = 500,
-        at: int | None = None,
-    ) -> list[Order]:
-        """Ascending: from `order_id` or `start` on the first `limit`, otherwise the last."""
-        self._market(symbol)
-        orders = [
-            order
-            for order in self._context.stores[account_id].by_symbol.get(symbol, {}).values()
-            if (order_id is None or order.order_id >= order_id)
-            and (start is None or order.created_at >= start)
-            and (end is None or order.created_at <= end)
-            and (at is None or order.created_at <= at)
-        ]
-        return orders[:limit] if order_id is not None or start is not None else orders[-limit:]
-
-    def trades(
-        self,
-        account_id: str,
-        symbol: str,
-        *,
-        order_id: int | None = None,
-        from_id: int | None = None,
-        start: int | None = None,
-        end: int | None = None,
-        limit: int = 500,
-        at: int | None = None,
-    ) -> list[Trade]:
-        """Ascending: from `from_id` or `start` on the first `limit`, otherwise the last."""
-        self._market(symbol)
-        trades = [
-            trade
-            for trade in self._context.stores[account_id].trades.get(symbol, ())
-            if (order_id is None or trade.order_id == order_id)
-            and (from_id is None or trade.trade_id >= from_id)
-            and (start is None or trade.time >= start)
-            and (end is None or trade.time <= end)
-            and (at is None or trade.time <= at)
-        ]
-        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
-
-    def prevented_matches(
-        self,
-        account_id: str,
-        symbol: str,
-        *,
-        prevented_match_id: int | None = None,
-        order_id: int | None = None,
-        from_prevented_match_id: int | None = None,
-        limit: int = 500,
-    ) -> list[PreventedMatch]:
-        return [
-            match
-            for match in self._market(symbol).prevented
-            if account_id in (match.taker_account_id, match.maker_account_id)
-            and (prevented_match_id is None or match.prevented_match_id == prevented_match_id)
-            and (order_id is None or order_id in (match.taker_order_id, match.maker_order_id))
-            and (from_prevented_match_id is None or match.prevented_match_id >= from_prevented_match_id)
-        ][:limit]
-
-    def balances(self, account_id: str, at: int | None = None) -> dict[str, tuple[int, int]]:
-        """Asset -> (free, locked)."""
-        return self._context.ledger.balances(self.accounts[account_id], at)
-
-    def depth(self, symbol: str, limit: int = 100) -> Depth:
-        market = self._market(symbol)
-        sides = []
-        for side in (market.bids, market.asks):
-            rows: list[tuple[int, int]] = []
-            for level in side:
-                if len(rows) == limit:
-                    break
-                rows.append((level.price, level.visible))
-            sides.append(tuple(rows))
-        return Depth(market.update_id, sides[0], sides[1])
-
-    def best(self, symbol: str) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-        """(price, quantity) of the best bid and the best ask."""
-        market = self._market(symbol)
-        bid, ask = market.bids.best(), market.asks.best()
-        return (bid.price, bid.visible) if bid else None, (ask.price, ask.visible) if ask else None
-
-    def recent_trades(self, symbol: str, limit: int = 500, from_id: int | None = None) -> list[PublicTrade]:
-        trades = list(self._market(symbol).tape.recent)
-        if from_id is None:
-            return trades[-limit:]
-        return [trade for trade in trades if trade.trade_id >= from_id][:limit]
-
-    def aggregate_trades(
-        self,
-        symbol: str,
-        *,
-        from_id: int | None = None,
-        start: int | None = None,
-        end: int | None = None,
-        limit: int = 500,
-    ) -> list[AggregateTrade]:
-        trades = [
-            trade
-            for trade in self._market(symbol).tape.aggregates
-            if (from_id is None or trade.aggregate_id >= from_id)
-            and (start is None or trade.time >= start)
-            and (end is None or trade.time <= end)
-        ]
-        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
-
-    def last_price(self, symbol: str) -> int:
-        """0 before the first trade."""
-        return self._market(symbol).tape.last_price
-
-    def average_price(self, symbol: str) -> tuple[int, int, int]:
-        """(minutes, volume-weighted price, time of the last trade)."""
-        tape = self._market(symbol).tape
-        return AVERAGE_MINUTES, tape.average(AVERAGE_MINUTES, self._clock()), tape.last_at
-
-    def day_stats(self, symbol: str) -> DayStats:
-        return self._market(symbol).tape.day(self._clock())
-
-    def bars(
-        self, symbol: str, seconds: int, *, start: int | None = None, end: int | None = None, limit: int = 500
-    ) -> list[Bar]:
-        return self._market(symbol).tape.bars(seconds, start, end, limit)
-
-    # ------------------------------------------------------------------------- unfilled-order counts
-
-    def order_counts(self, account_id: str) -> dict[OrderLimit, int]:
-        return self._context.stores[account_id].counter.counts(self._clock())
-
-    def exceeded_order_limit(self, account_id: str) -> OrderLimit | None:
-        """The limit that one more order would break, to be answered with -1015 instead of placing it."""
-        return self._context.stores[account_id].counter.exceeded(self._clock())
-
-    def count_order(self, account_id: str) -> None:
-        """Count a placement that was refused just before the engine (its recvWindow was over by then)."""
-        self._context.stores[account_id].counter.add(self._clock())
-
     # --------------------------------------------------------------------------------- control plane
-
-    def find_order(self, symbol: str, order_id: int) -> Order:
-        """Whoever's it is; -2013 when nobody has it."""
-        self._market(symbol)
-        for store in self._context.stores.values():
-            order = store.by_symbol.get(symbol, {}).get(order_id)
-            if order is not None:
-                return order
-        raise EngineError(-2013, "Order does not exist.")
 
     def quote(self, symbol: str, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
         """Replace the house's quotes, (price, quantity); they trade with what they cross."""
         market = self._begin(symbol)
-        market.quote_house(bids, asks)
+        house.quote(market, bids, asks)
         self._end(market)
 
     def print_trade(self, symbol: str, price: int, quantity: int, *, buyer_is_maker: bool = False) -> None:
         """A trade of the house with itself: the last price moves, stops trigger."""
         market = self._begin(symbol)
-        market.print_house_trade(price, quantity, buyer_is_maker=buyer_is_maker)
+        house.print_trade(market, price, quantity, buyer_is_maker=buyer_is_maker)
         self._end(market)
 
     def set_price(
@@ -573,13 +348,7 @@ class Engine:
         """Make `price` the last price. Orders that it reaches or crosses are filled by the house at their own
         prices, the house quotes anew (by default what it had, moved along), then stops trigger."""
         market = self._begin(symbol)
-        if bids is None or asks is None:
-            bids, asks = market.shifted_quotes(price)
-        market.withdraw_quotes()
-        market.sweep(price)
-        market.quote_house(bids, asks)
-        market.tape.forget_averages()
-        market.print_house_trade(price, market.filters.lot.minimum or 1)
+        house.set_price(market, price, bids, asks)
         self._end(market)
 
     def fill(self, symbol: str, order_id: int, quantity: int | None = None, price: int | None = None) -> Trade:
@@ -641,18 +410,6 @@ class Engine:
         context.events.append(ExternalLockEvent(account_id, asset, delta, context.now))
         context.flush()
 
-    # ------------------------------------------------------------------------------------------ truth
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._context.ledger
-
-    def truth(self) -> dict[str, Any]:
-        """Everything that was accepted, as plain data for assertions."""
-        from exchanges.simulator.truth import snapshot
-
-        return snapshot(self._context, self._markets)
-
     def _convert(self, asset: str, into: str, amount: int) -> int | None:
         """`amount` of `asset` in `into` by last prices, directly or through one asset; None without a price."""
         direct = self._cross(asset, into, amount)
@@ -677,14 +434,6 @@ class Engine:
 
 
 def _random_ids(seed: int) -> Callable[[], str]:
-    """Client order ids as the exchange makes them up: 22 letters and digits."""
+    """Client order ids for those who send none: 22 characters, as long as the exchange's."""
     random = Random(seed)
-    alphabet = ascii_letters + digits
-    return lambda: "".join(random.choices(alphabet, k=_ID_LENGTH))
-
-
-def _closed_since(store: AccountStore, at: int) -> Iterable[Order]:
-    for order in reversed(store.closed):
-        if order.updated_at <= at:
-            return
-        yield order
+    return lambda: f"{random.getrandbits(88):022x}"

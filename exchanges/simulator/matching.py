@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from exchanges.simulator.book import BookSide, Level, StopQueue
+from exchanges.simulator.book import BookSide, Level
 from exchanges.simulator.commission import charge
 from exchanges.simulator.context import Context
 from exchanges.simulator.filters import compile_filters
 from exchanges.simulator.model import (
-    BASIS_POINTS,
     MARKET_TYPES,
     NO_ID,
     SCALE,
@@ -29,6 +28,7 @@ from exchanges.simulator.model import (
     TimeInForce,
     Trade,
 )
+from exchanges.simulator.stops import Stops
 from exchanges.simulator.tape import Tape
 
 PREVENTED_MATCHES = 5_000
@@ -48,10 +48,7 @@ class Market:
         """As new: no orders, no trades, ids from the start."""
         self.bids = BookSide(Side.BUY)
         self.asks = BookSide(Side.SELL)
-        self.rising = StopQueue(rising=True)
-        self.falling = StopQueue(rising=False)
-        self.trailing: dict[int, Order] = {}
-        self.triggered: deque[Order] = deque()
+        self.stops = Stops()
         self.tape = Tape(self.filters.average_minutes)
         self.quotes: dict[int, Order] = {}
         self.prevented: deque[PreventedMatch] = deque(maxlen=PREVENTED_MATCHES)
@@ -75,21 +72,16 @@ class Market:
     def own_side(self, side: Side) -> BookSide:
         return self.bids if side is Side.BUY else self.asks
 
-    def would_match(self, side: Side, price: int) -> bool:
+    def wouldmatch(self, side: Side, price: int) -> bool:
         best = self.opposite(side).best_price()
-        return best != 0 and _crosses(side, price, best)
-
-    def stop_queue(self, order_type: OrderType, side: Side) -> StopQueue:
-        """Stop losses follow the price against the order, take profits the price in its favour."""
-        stop_loss = order_type in (OrderType.STOP_LOSS, OrderType.STOP_LOSS_LIMIT)
-        return self.rising if stop_loss is (side is Side.BUY) else self.falling
+        return best != 0 and crosses(side, price, best)
 
     def available(self, account: Account, stp_mode: StpMode, side: Side, limit: int) -> Iterator[tuple[int, int, bool]]:
         """What a `side` order of the account would meet, best first: (price, quantity, prevented). Prevented is
         what self-trade prevention would take from the order without a trade; where it would end, this ends.
         `limit` 0 takes any price."""
         for level in self.opposite(side):
-            if limit and not _crosses(side, limit, level.price):
+            if limit and not crosses(side, limit, level.price):
                 return
             for order in level.orders.values():
                 own = stp_mode is not StpMode.NONE and _is_self_trade(account, order.account)
@@ -132,24 +124,13 @@ class Market:
         store.counter.add(self.context.now)
         self._hold(order, order.locked)
         if order.order_type in STOP_TYPES:
-            self._wait(order)
+            self.stops.add(order, self.tape.last_price, self.context.now)
             self.report(order, ExecutionType.NEW)
             return
         order.is_working = True
         order.working_at = self.context.now
         self.report(order, ExecutionType.NEW, on_book=True)
         self.execute(order)
-
-    def _wait(self, order: Order) -> None:
-        if order.trailing_delta is not None and not order.stop_price:
-            self._trail(order, self.tape.last_price)
-        else:
-            self.stop_queue(order.order_type, order.side).add(order)
-
-    def _trail(self, order: Order, price: int) -> None:
-        order.trailing_at = self.context.now
-        order.trailing_extreme = price
-        self.trailing[order.order_id] = order
 
     def execute(self, order: Order) -> None:
         """Match a working order that is not on the book yet, then rest or expire what is left of it."""
@@ -159,7 +140,7 @@ class Market:
             if not complete:
                 self.expire(order, ExpiryReason.UNFILLED_FOK_ORDER_EXPIRED)
                 return
-        self._match(order, limit)
+        self.match(order, limit)
         if not order.is_open:
             return
         if order.order_type in MARKET_TYPES:
@@ -172,11 +153,11 @@ class Market:
             self.own_side(order.side).add(order)
             self.update_id += 1
 
-    def _match(self, taker: Order, limit: int) -> None:
+    def match(self, taker: Order, limit: int) -> None:
         side = self.opposite(taker.side)
         while taker.remaining > 0:
             level = side.best()
-            if level is None or (limit and not _crosses(taker.side, limit, level.price)):
+            if level is None or (limit and not crosses(taker.side, limit, level.price)):
                 return
             maker = next(iter(level.orders.values()))
             if taker.stp_mode is not StpMode.NONE and _is_self_trade(taker.account, maker.account):
@@ -236,7 +217,7 @@ class Market:
             if order.status is OrderStatus.FILLED:
                 self._finish(order)
         self.fills.append(results[0])
-        self._print(trade_id, price, quantity, quote, maker.side is Side.BUY, taker.order_id)
+        self.record(trade_id, price, quantity, quote, maker.side is Side.BUY, taker.order_id)
         return results[1]
 
     def _tell_trade(self, order: Order, trade: Trade) -> None:
@@ -251,7 +232,7 @@ class Market:
             trade=trade,
         )
 
-    def _print(
+    def record(
         self, trade_id: int, price: int, quantity: int, quote: int, buyer_is_maker: bool, taker_order_id: int
     ) -> None:
         self.tape.record(
@@ -263,14 +244,7 @@ class Market:
             buyer_is_maker=buyer_is_maker,
             taker_order_id=taker_order_id,
         )
-        self._price_moved(price)
-
-    def print_house_trade(self, price: int, quantity: int, *, buyer_is_maker: bool = False) -> None:
-        """The house trades with itself: money stays where it is, the last price moves."""
-        self.last_trade_id += 1
-        self._print(
-            self.last_trade_id, price, quantity, price * quantity // SCALE, buyer_is_maker, self.next_order_id()
-        )
+        self.stops.move(price, self.context.now)
 
     def _settle(self, order: Order, quantity: int, quote: int, is_maker: bool) -> tuple[int, str]:
         """Give and take one side of a trade: (commission, its asset)."""
@@ -391,23 +365,11 @@ class Market:
 
     # --------------------------------------------------------------------------------------- stop orders
 
-    def _price_moved(self, price: int) -> None:
-        """Move what this price triggers to `triggered`; it executes when the step under way is over."""
-        for queue in (self.rising, self.falling):
-            while (order := queue.pop_reached(price)) is not None:
-                if order.trailing_delta is None:
-                    self.triggered.append(order)
-                else:
-                    self._trail(order, price)
-        if self.trailing:
-            for order in [order for order in self.trailing.values() if _trails_to(order, price)]:
-                del self.trailing[order.order_id]
-                self.triggered.append(order)
-
     def run_triggers(self) -> None:
         """Activate triggered orders one after the other; their trades may trigger more."""
-        while self.triggered:
-            order = self.triggered.popleft()
+        triggered = self.stops.triggered
+        while triggered:
+            order = triggered.popleft()
             order.is_working = True
             order.working_at = self.context.now
             if order.order_type in MARKET_TYPES and order.side is Side.BUY:
@@ -448,12 +410,8 @@ class Market:
 
     def _leave(self, order: Order) -> None:
         """Take it from wherever it waits; an order under way waits nowhere."""
-        if order.order_id in self.trailing:
-            del self.trailing[order.order_id]
-        elif not order.is_working:
-            queue = self.stop_queue(order.order_type, order.side)
-            if order in queue:
-                queue.remove(order)
+        if not order.is_working:
+            self.stops.remove(order)
         elif order.visible:
             self.own_side(order.side).remove(order)
             self.update_id += 1
@@ -547,67 +505,14 @@ class Market:
             is_working=True,
         )
 
-    def withdraw_quotes(self) -> None:
-        for order in self.quotes.values():
-            self.own_side(order.side).remove(order)
-        self.quotes.clear()
-        self.update_id += 1
-
-    def quote_house(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
-        """Replace the house's quotes by these (price, quantity); what crosses an account's order trades."""
-        self.withdraw_quotes()
-        for side, rows in ((Side.BUY, bids), (Side.SELL, asks)):
-            for price, quantity in rows:
-                order = self.house_order(side, price, quantity)
-                self._match(order, price)
-                if order.remaining:
-                    self.own_side(side).add(order)
-                    self.quotes[order.order_id] = order
-
-    def shifted_quotes(self, price: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """The house's quotes moved so that their middle is at `price`: (bids, asks)."""
-        bids = [(order.price, order.remaining) for order in self.quotes.values() if order.side is Side.BUY]
-        asks = [(order.price, order.remaining) for order in self.quotes.values() if order.side is Side.SELL]
-        if not bids or not asks:
-            return [], []
-        tick = self.filters.price.step or 1
-        shift = price - (max(bids)[0] + min(asks)[0]) // 2
-        down, up = shift - shift % tick, shift + -shift % tick
-        return (
-            [(row[0] + down, row[1]) for row in bids if row[0] + down > 0],
-            [(row[0] + up, row[1]) for row in asks if row[0] + up > 0],
-        )
-
-    def sweep(self, price: int) -> None:
-        """The house takes every account's order that `price` reaches or crosses, best first."""
-        for side in (Side.SELL, Side.BUY):
-            reached = 0
-            for level in self.opposite(side):
-                if not _crosses(side, price, level.price):
-                    break
-                reached += sum(order.remaining for order in level.orders.values())
-            if reached:
-                self._match(self.house_order(side, price, reached), price)
-
 
 _NOWHERE = Level(0)
 
 
-def _crosses(side: Side, limit: int, price: int) -> bool:
+def crosses(side: Side, limit: int, price: int) -> bool:
     """A `side` order with this limit takes that opposite price."""
     return price <= limit if side is Side.BUY else price >= limit
 
 
 def _is_self_trade(one: Account, other: Account) -> bool:
     return one is other or (one.trade_group_id != NO_ID and one.trade_group_id == other.trade_group_id)
-
-
-def _trails_to(order: Order, price: int) -> bool:
-    """Follow the price, and say whether it came back by the order's delta."""
-    delta = order.trailing_delta or 0
-    if order.side is Side.SELL:
-        order.trailing_extreme = max(order.trailing_extreme, price)
-        return price * BASIS_POINTS <= order.trailing_extreme * (BASIS_POINTS - delta)
-    if price < order.trailing_extreme or not order.trailing_extreme:
-        order.trailing_extreme = price
-    return price * BASIS_POINTS >= order.trailing_extreme * (BASIS_POINTS + delta)

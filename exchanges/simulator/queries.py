@@ -1,0 +1,270 @@
+"""The reading half of the engine: orders, trades, balances, books and prices, now or as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from exchanges.simulator.accounts import AccountStore
+from exchanges.simulator.context import Context
+from exchanges.simulator.ledger import Ledger
+from exchanges.simulator.matching import Market
+from exchanges.simulator.model import (
+    Account,
+    AggregateTrade,
+    Bar,
+    DayStats,
+    Depth,
+    EngineError,
+    Order,
+    OrderLimit,
+    OrderState,
+    OrderStatus,
+    PreventedMatch,
+    PublicTrade,
+    SymbolSpec,
+    SymbolStatus,
+    Trade,
+)
+from exchanges.simulator.tape import AVERAGE_MINUTES
+from exchanges.simulator.truth import snapshot
+
+
+class Queries:
+    """`at` (microseconds) answers as of that moment, as far as the journal reaches; without it, now."""
+
+    accounts: dict[str, Account]
+    _context: Context
+    _markets: dict[str, Market]
+    _clock: Callable[[], int]
+
+    @property
+    def symbols(self) -> dict[str, SymbolSpec]:
+        return {symbol: market.spec for symbol, market in self._markets.items()}
+
+    def spec(self, symbol: str) -> SymbolSpec:
+        return self._market(symbol).spec
+
+    def status(self, symbol: str) -> SymbolStatus:
+        return self._market(symbol).status
+
+    def account(self, account_id: str) -> Account:
+        return self.accounts[account_id]
+
+    def find_order(self, symbol: str, order_id: int) -> Order:
+        """Whoever's it is; -2013 when nobody has it."""
+        self._market(symbol)
+        for store in self._context.stores.values():
+            order = store.by_symbol.get(symbol, {}).get(order_id)
+            if order is not None:
+                return order
+        raise EngineError(-2013, "Order does not exist.")
+
+    def _market(self, symbol: str) -> Market:
+        market = self._markets.get(symbol)
+        if market is None:
+            raise EngineError(-1121, "Invalid symbol.")
+        return market
+
+    def order(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        orig_client_order_id: str | None = None,
+        at: int | None = None,
+    ) -> Order:
+        """By id, or the newest under that client order id; -2013 when there is none (at that time), -2039 when
+        the two ids do not belong together."""
+        self._market(symbol)
+        store = self._context.stores[account_id]
+        if order_id is not None:
+            order = store.by_symbol.get(symbol, {}).get(order_id)
+        else:
+            order = store.by_client.get((symbol, orig_client_order_id or ""))
+        if order is None or self.order_state(order, at) is None:
+            raise EngineError(-2013, "Order does not exist.")
+        if order_id is not None and orig_client_order_id not in (None, order.client_order_id):
+            raise EngineError(-2039, "Client order ID is not correct for this order ID.")
+        return order
+
+    def order_state(self, order: Order, at: int | None = None) -> OrderState | None:
+        """What may change of it, now or as it was; None when it was not there yet."""
+        if at is None:
+            return order.history[-1]
+        return next((state for state in reversed(order.history) if state.at <= at), None)
+
+    def open_orders(self, account_id: str, symbol: str | None = None, at: int | None = None) -> list[Order]:
+        """Oldest first per symbol."""
+        if symbol is not None:
+            self._market(symbol)
+        store = self._context.stores[account_id]
+        orders = list(store.open.values())
+        if at is not None:
+            orders = [order for order in (*orders, *_closed_since(store, at)) if self._was_open(order, at)]
+        if symbol is not None:
+            orders = [order for order in orders if order.symbol == symbol]
+        return sorted(orders, key=lambda order: (order.symbol, order.order_id))
+
+    def _was_open(self, order: Order, at: int) -> bool:
+        state = self.order_state(order, at)
+        return state is not None and state.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+    def all_orders(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 500,
+        at: int | None = None,
+    ) -> list[Order]:
+        """Ascending: from `order_id` or `start` on the first `limit`, otherwise the last."""
+        self._market(symbol)
+        orders = [
+            order
+            for order in self._context.stores[account_id].by_symbol.get(symbol, {}).values()
+            if (order_id is None or order.order_id >= order_id)
+            and (start is None or order.created_at >= start)
+            and (end is None or order.created_at <= end)
+            and (at is None or order.created_at <= at)
+        ]
+        return orders[:limit] if order_id is not None or start is not None else orders[-limit:]
+
+    def trades(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        from_id: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 500,
+        at: int | None = None,
+    ) -> list[Trade]:
+        """Ascending: from `from_id` or `start` on the first `limit`, otherwise the last."""
+        self._market(symbol)
+        trades = [
+            trade
+            for trade in self._context.stores[account_id].trades.get(symbol, ())
+            if (order_id is None or trade.order_id == order_id)
+            and (from_id is None or trade.trade_id >= from_id)
+            and (start is None or trade.time >= start)
+            and (end is None or trade.time <= end)
+            and (at is None or trade.time <= at)
+        ]
+        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
+
+    def prevented_matches(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        prevented_match_id: int | None = None,
+        order_id: int | None = None,
+        from_prevented_match_id: int | None = None,
+        limit: int = 500,
+    ) -> list[PreventedMatch]:
+        return [
+            match
+            for match in self._market(symbol).prevented
+            if account_id in (match.taker_account_id, match.maker_account_id)
+            and (prevented_match_id is None or match.prevented_match_id == prevented_match_id)
+            and (order_id is None or order_id in (match.taker_order_id, match.maker_order_id))
+            and (from_prevented_match_id is None or match.prevented_match_id >= from_prevented_match_id)
+        ][:limit]
+
+    def balances(self, account_id: str, at: int | None = None) -> dict[str, tuple[int, int]]:
+        """Asset -> (free, locked)."""
+        return self._context.ledger.balances(self.accounts[account_id], at)
+
+    def depth(self, symbol: str, limit: int = 100) -> Depth:
+        market = self._market(symbol)
+        sides = []
+        for side in (market.bids, market.asks):
+            rows: list[tuple[int, int]] = []
+            for level in side:
+                if len(rows) == limit:
+                    break
+                rows.append((level.price, level.visible))
+            sides.append(tuple(rows))
+        return Depth(market.update_id, sides[0], sides[1])
+
+    def best(self, symbol: str) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """(price, quantity) of the best bid and the best ask."""
+        market = self._market(symbol)
+        bid, ask = market.bids.best(), market.asks.best()
+        return (bid.price, bid.visible) if bid else None, (ask.price, ask.visible) if ask else None
+
+    def recent_trades(self, symbol: str, limit: int = 500, from_id: int | None = None) -> list[PublicTrade]:
+        trades = list(self._market(symbol).tape.recent)
+        if from_id is None:
+            return trades[-limit:]
+        return [trade for trade in trades if trade.trade_id >= from_id][:limit]
+
+    def aggregate_trades(
+        self,
+        symbol: str,
+        *,
+        from_id: int | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        limit: int = 500,
+    ) -> list[AggregateTrade]:
+        trades = [
+            trade
+            for trade in self._market(symbol).tape.aggregates
+            if (from_id is None or trade.aggregate_id >= from_id)
+            and (start is None or trade.time >= start)
+            and (end is None or trade.time <= end)
+        ]
+        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
+
+    def last_price(self, symbol: str) -> int:
+        """0 before the first trade."""
+        return self._market(symbol).tape.last_price
+
+    def average_price(self, symbol: str) -> tuple[int, int, int]:
+        """(minutes, volume-weighted price, time of the last trade)."""
+        tape = self._market(symbol).tape
+        return AVERAGE_MINUTES, tape.average(AVERAGE_MINUTES, self._clock()), tape.last_at
+
+    def day_stats(self, symbol: str) -> DayStats:
+        return self._market(symbol).tape.day(self._clock())
+
+    def bars(
+        self, symbol: str, seconds: int, *, start: int | None = None, end: int | None = None, limit: int = 500
+    ) -> list[Bar]:
+        return self._market(symbol).tape.bars(seconds, start, end, limit)
+
+    # ------------------------------------------------------------------------- unfilled-order counts
+
+    def order_counts(self, account_id: str) -> dict[OrderLimit, int]:
+        return self._context.stores[account_id].counter.counts(self._clock())
+
+    def exceeded_order_limit(self, account_id: str) -> OrderLimit | None:
+        """The limit that one more order would break, to be answered with -1015 instead of placing it."""
+        return self._context.stores[account_id].counter.exceeded(self._clock())
+
+    def count_order(self, account_id: str) -> None:
+        """Count a placement that was refused just before the engine (its recvWindow was over by then)."""
+        self._context.stores[account_id].counter.add(self._clock())
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._context.ledger
+
+    def truth(self) -> dict[str, Any]:
+        """Everything that was accepted, as plain data for assertions."""
+        return snapshot(self._context, self._markets)
+
+
+def _closed_since(store: AccountStore, at: int) -> Iterable[Order]:
+    for order in reversed(store.closed):
+        if order.updated_at <= at:
+            return
+        yield order
