@@ -72,7 +72,7 @@ class Market:
     def own_side(self, side: Side) -> BookSide:
         return self.bids if side is Side.BUY else self.asks
 
-    def wouldmatch(self, side: Side, price: int) -> bool:
+    def would_match(self, side: Side, price: int) -> bool:
         best = self.opposite(side).best_price()
         return best != 0 and crosses(side, price, best)
 
