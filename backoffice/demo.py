@@ -1,0 +1,98 @@
+"""What `make run` puts into an empty back office: the account `demo` on the simulator, instruments, three logins."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ACCOUNT = "demo"
+# Of the simulator on this machine's loopback; they open nothing else.
+_API_KEY = "demo-key"
+_API_SECRET = "demo-secret"  # noqa: S105  # nosec B105
+
+
+def exchange_variables(simulator_url: str) -> dict[str, str]:
+    prefix = f"EXCHANGE_{ACCOUNT.upper()}"
+    return {
+        f"{prefix}_API_KEY": _API_KEY,
+        f"{prefix}_API_SECRET": _API_SECRET,
+        f"{prefix}_REST_URL": simulator_url,
+        f"{prefix}_WS_URL": f"{simulator_url.replace('http', 'ws', 1)}/ws-api/v3",
+    }
+
+
+def simulator_argv(port: int, var: Path) -> list[str]:
+    program = [sys.executable, "-m", "exchanges.simulator", "--port", str(port)]
+    return [*program, "--api-key", _API_KEY, "--api-secret", _API_SECRET, "--state", str(var / "simulator.json")]
+
+
+# -- Logins --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Login:
+    name: str
+    password: str
+    may: str
+
+
+def _logins_file(var: Path) -> Path:
+    return var / "demo_logins.json"
+
+
+def read_logins(var: Path) -> list[Login]:
+    """The demo's logins; their passwords are made once for each `var/`, so that no two installations share one."""
+    file = _logins_file(var)
+    if not file.exists():
+        roles = {"admin": "may do everything", "trader": "sees all, cancels orders, halts", "viewer": "sees all"}
+        logins = [Login(name, f"{name}-{secrets.token_hex(4)}", may) for name, may in roles.items()]
+        file.touch(mode=0o600)
+        file.write_text(json.dumps([asdict(login) for login in logins]))
+    return [Login(**item) for item in json.loads(file.read_text())]
+
+
+def seed(var: Path) -> None:
+    """Add what is missing; nothing that is there is changed, but for passwords that are no longer the printed ones."""
+    from exchanges.models import Environment, ExchangeAccount
+    from exchanges.services import sync_instruments
+
+    account, _ = ExchangeAccount.objects.get_or_create(name=ACCOUNT, defaults={"environment": Environment.SIMULATOR})
+    sync_instruments(account)
+    for login in read_logins(var):
+        _seed_login(login)
+
+
+def _seed_login(login: Login) -> None:
+    from django.contrib.auth.models import Permission, User
+
+    user, _ = User.objects.get_or_create(
+        username=login.name, defaults={"is_staff": True, "is_superuser": login.name == "admin"}
+    )
+    if not user.check_password(login.password):
+        user.set_password(login.password)
+        user.save(update_fields=["password"])
+    ours = Permission.objects.filter(content_type__app_label__in=["orders", "exchanges"])
+    if login.name != "admin":
+        user.user_permissions.add(*ours.filter(codename__startswith="view_"))
+    if login.name == "trader":
+        # The verbs have permissions of their own; resuming after a halt is another person's decision.
+        user.user_permissions.add(*ours.exclude(codename__regex="^(view|add|change|delete|resume)_"))
+
+
+def main() -> None:
+    import django
+
+    django.setup()
+    from django.conf import settings
+
+    seed(settings.VAR_DIR)
+
+
+if __name__ == "__main__":
+    import os
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+    main()
