@@ -13,7 +13,7 @@ from typing import Any
 from exchanges.simulator import house
 from exchanges.simulator.accounts import AccountStore
 from exchanges.simulator.context import Context
-from exchanges.simulator.filters import check_assets, compile_exchange_filters
+from exchanges.simulator.filters import check_assets, compile_exchange_filters, failure
 from exchanges.simulator.ledger import INSUFFICIENT, Ledger
 from exchanges.simulator.matching import Market
 from exchanges.simulator.model import (
@@ -258,11 +258,11 @@ class Engine(Queries):
                 raise EngineError(-2010, INSUFFICIENT)
         if market.opposite(request.side).best() is None:
             raise EngineError(-2010, "Order book liquidity is less than symbol minimum quantity.")
-        quantity, cost, complete = market.walk_budget(account, stp_mode, request.side, quote)
+        quantity, offered, cost = market.walk_budget(account, stp_mode, request.side, quote)
         for rule in (market.filters.lot, market.filters.market_lot):
             if quantity < max(rule.minimum, 1):
-                if complete:
-                    raise EngineError(-1013, f"Filter failure: {rule.name}")
+                raise failure(rule.name)
+            if offered < max(rule.minimum, 1):
                 raise EngineError(-2010, f"Order book liquidity is less than `{rule.name}` filter minimum quantity.")
         return quantity, cost
 

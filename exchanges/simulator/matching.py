@@ -102,18 +102,20 @@ class Market:
                 return cost, True
         return cost, False
 
-    def walk_budget(self, account: Account, stp_mode: StpMode, side: Side, budget: int) -> tuple[int, int, bool]:
-        """(The quantity that the quote amount `budget` is good for, its cost, whether the book has all of it)."""
-        done = cost = 0
+    def walk_budget(self, account: Account, stp_mode: StpMode, side: Side, budget: int) -> tuple[int, int, int]:
+        """(The quantity that the quote amount `budget` is good for, how much of it the book has, the cost of
+        that). What the book has not is reckoned at the last price it has."""
+        done = cost = price = 0
         for price, offered, prevented in self.available(account, stp_mode, side, 0):
             if prevented:
                 continue
             if price * offered // SCALE >= budget - cost:
                 take = self._affordable(budget - cost, price)
-                return done + take, cost + price * take // SCALE, True
+                return done + take, done + take, cost + price * take // SCALE
             done += offered
             cost += price * offered // SCALE
-        return done, cost, False
+        missing = self._affordable(budget - cost, price) if price else 0
+        return done + missing, done, cost
 
     # ------------------------------------------------------------------------------------------- placing
 
