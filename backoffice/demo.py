@@ -12,6 +12,7 @@ ACCOUNT = "demo"
 # Of the simulator on this machine's loopback; they open nothing else.
 _API_KEY = "demo-key"
 _API_SECRET = "demo-secret"  # noqa: S105  # nosec B105
+_BALANCES = "USDT=100000,BTC=2,ETH=20,BNB=50,SOL=200,XRP=20000,DOGE=100000"
 
 
 def exchange_variables(simulator_url: str) -> dict[str, str]:
@@ -26,7 +27,7 @@ def exchange_variables(simulator_url: str) -> dict[str, str]:
 
 def simulator_argv(port: int, var: Path) -> list[str]:
     program = [sys.executable, "-m", "exchanges.simulator", "--port", str(port)]
-    return [*program, "--api-key", _API_KEY, "--api-secret", _API_SECRET, "--state", str(var / "simulator.json")]
+    return [*program, "--api-key", _API_KEY, "--api-secret", _API_SECRET, "--balances", _BALANCES]
 
 
 # -- Logins --------------------------------------------------------------------------------------------------------

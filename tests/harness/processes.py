@@ -141,6 +141,7 @@ class ProcessFactory:
         self, name: str, argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
     ) -> ChildProcess:
         environment = os.environ | {"DATABASE_URL": database_url()} | self.env | dict(env or {})
+        environment.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # for the browser in this process only
         log = self.directory / f"{name}.log"
         child = ChildProcess(name, argv, env=environment, log=log, ready=ready)
         self.started.append(child)

@@ -27,20 +27,18 @@ class Simulator:
             name, [sys.executable, *argv], env=os.environ, log=directory / f"{name}.log", ready=_READY
         )
         self.url = ""
+        self.control: ControlClient
 
     @property
     def ws_url(self) -> str:
         return self.url.replace("http://", "ws://") + "/ws-api/v3"
-
-    @property
-    def control(self) -> ControlClient:
-        return ControlClient(self.url)
 
     def start(self) -> None:
         self.child.start()
         found = re.search(rf"{_READY}(\S+)", self.child.output())
         assert found is not None
         self.url = found[1]
+        self.control = ControlClient(self.url)
 
     def stop(self) -> None:
         self.child.stop()

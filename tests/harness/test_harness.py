@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, connections
+from playwright.sync_api import Browser, Page
+from pytest_django.fixtures import Settings
+from pytest_django.live_server_helper import LiveServer
 
+from exchanges.models import ExchangeAccount
 from tests.harness.postgres import PostgresServer
 from tests.harness.processes import ProcessFactory, database_url
 from tests.harness.redis import TestRedis
+from tests.harness.scenario import Scenario
+from tests.harness.simulator import Simulator
 from tests.harness.waiting import wait_for
 
 
@@ -93,3 +100,38 @@ def test_command__runs_on_the_database_of_the_test(processes: ProcessFactory) ->
 
 def process_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_simulator__starts_anew_for_each_test(simulator: Simulator) -> None:
+    simulator.control.deposit("USDT", "10")
+    with_deposit = simulator.control.truth().balances("main")["USDT"]
+    simulator.control.reset()
+    assert simulator.control.truth().balances("main")["USDT"] != with_deposit
+
+
+def test_account__finds_its_exchange_in_the_environment(account: ExchangeAccount, simulator: Simulator) -> None:
+    assert account.name == "demo"
+    assert os.environ["EXCHANGE_DEMO_REST_URL"] == simulator.url
+    assert os.environ["EXCHANGE_DEMO_WS_URL"].startswith("ws://")
+
+
+def test_scenario__worker_has_short_waits_and_so_have_we(scenario: Scenario, settings: Settings) -> None:
+    assert scenario.worker.is_alive
+    assert int(scenario.worker.env["EXCHANGE_RECV_WINDOW_MS"]) == settings.EXCHANGE_RECV_WINDOW_MS == 800
+    assert scenario.worker.env["EXCHANGE_DEMO_REST_URL"] == scenario.simulator.url
+
+
+@pytest.mark.browser
+def test_page__shows_the_login(live_server: LiveServer, page: Page) -> None:
+    page.goto(f"{live_server.url}/admin/")
+    assert page.locator("input[name=username]").is_visible()
+
+
+def test_page__reports_errors_of_scripts(browser: Browser) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto("data:text/html,<script>nothing()</script>")
+    page.wait_for_function("document.readyState === 'complete'")
+    page.close()
+    assert "nothing is not defined" in errors[0]
