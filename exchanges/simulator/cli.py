@@ -81,8 +81,8 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
     )
     orders = (OrderLimit("SECOND", 10, options.order_limit_10s), OrderLimit("DAY", 1, options.order_limit_day))
     exchange = Exchange(settings, limits=limits, order_limits=orders)
-    exchange.add_account(options.account, options.balances)
-    exchange.add_key(options.api_key, _secret(options), options.account)
+    exchange.add_first_account(options.account, options.balances)
+    exchange.add_first_key(options.api_key, _secret(options), options.account)
     return exchange
 
 

@@ -112,7 +112,6 @@ class Control:
             ("POST", "keys/restore"): lambda body: self.set_key(body, active=True),
             ("POST", "permissions"): self.set_permissions,
             ("POST", "wipe"): self.wipe,
-            ("POST", "reset"): self.reset,
             ("POST", "clock"): self.set_clock,
             ("POST", "market"): self.set_market,
             ("POST", "tick"): self.tick,
@@ -127,6 +126,7 @@ class Control:
             ("GET", "streams"): lambda _body: self.server.websocket.describe(),
         }
         self.slow: dict[tuple[str, str], Callable[[Body], Awaitable[Any]]] = {
+            ("POST", "reset"): self.reset,
             ("POST", "streams/shutdown"): self.server.websocket.announce_shutdown,
             ("POST", "streams/disconnect"): self.server.websocket.disconnect_all,
         }
@@ -286,16 +286,12 @@ class Control:
         self.exchange.wipe()
         return {}
 
-    def reset(self, body: Body) -> Any:
-        """Faults, limits, clock, maintenance and hidden orders back to nothing; orders and balances stay."""
+    async def reset(self, body: Body) -> Any:
+        """As if just started; WebSocket connections are closed."""
         del body
-        exchange = self.exchange
-        exchange.faults.clear()
-        exchange.limiter.reset()
-        exchange.clock.offset_us = 0
-        exchange.hidden.clear()
-        exchange.maintenance = False
-        exchange.settings.latency_ms = 0.0
+        await self.server.websocket.disconnect_all({})
+        self.exchange.reset()
+        self.server.dispatcher.internal_errors = 0
         return {}
 
     def set_clock(self, body: Body) -> Any:
@@ -308,7 +304,7 @@ class Control:
         if frozen:
             self.exchange.market.freeze()
         else:
-            self.exchange.market.frozen = False
+            self.exchange.market.thaw()
         return {}
 
     def tick(self, body: Body) -> Any:

@@ -87,6 +87,7 @@ def refusal(error: ApiError) -> Reply:
 class _Accepted:
     call: Call
     step: Step
+    generation: int
 
 
 class Dispatcher:
@@ -152,7 +153,7 @@ class Dispatcher:
                 call.at = exchange.clock.now_us() - int(action.stale_for * 1_000_000)
         if operation.signed:
             self._authenticate(request, call)
-        return _Accepted(call, operation.prepare(call))
+        return _Accepted(call, operation.prepare(call), exchange.generation)
 
     def _authenticate(self, request: Incoming, call: Call) -> None:
         params, operation = request.params, request.operation
@@ -180,6 +181,8 @@ class Dispatcher:
 
     def carry_out(self, request: Incoming, accepted: _Accepted, action: Action | None) -> Reply:
         exchange, operation, call = self.exchange, request.operation, accepted.call
+        if accepted.generation != exchange.generation:
+            raise errors.timeout()  # it was received by an exchange that is no more
         if operation.engine:
             if operation.places:
                 exceeded = exchange.engine.exceeded_order_limit(call.account)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exchanges.simulator.clock import ServerClock
@@ -16,7 +16,7 @@ from exchanges.simulator.engine import Engine
 from exchanges.simulator.faults import FaultBook
 from exchanges.simulator.limits import Limiter, LimitSettings
 from exchanges.simulator.market import MarketMaker
-from exchanges.simulator.model import Account, Event, Order, OrderLimit, SymbolSpec
+from exchanges.simulator.model import DEFAULT_ORDER_LIMITS, Account, Event, Order, OrderLimit, SymbolSpec
 from exchanges.simulator.signing import ApiKey, make_api_key
 from exchanges.simulator.symbols import DEFAULT_SYMBOLS
 
@@ -40,36 +40,71 @@ class Settings:
 class Exchange:
     """State shared by REST, WebSocket API and the control plane. Everything runs on one event loop."""
 
+    engine: Engine
+    market: MarketMaker
+    limiter: Limiter
+    faults: FaultBook
+    settings: Settings
+
     def __init__(
         self,
         settings: Settings | None = None,
         *,
         limits: LimitSettings | None = None,
-        order_limits: tuple[OrderLimit, ...] | None = None,
+        order_limits: tuple[OrderLimit, ...] = DEFAULT_ORDER_LIMITS,
         symbols: Iterable[SymbolSpec] = DEFAULT_SYMBOLS,
     ) -> None:
-        self.settings = settings or Settings()
+        self._first_settings = settings or Settings()
+        self._first_limits = limits or LimitSettings()
+        self._order_limits = order_limits
+        self._symbols = tuple(symbols)
+        self._first_accounts: list[tuple[str, dict[str, int], dict[str, Any]]] = []
+        self._first_keys: list[ApiKey] = []
         self.clock = ServerClock()
-        options: dict[str, Any] = {} if order_limits is None else {"order_limits": order_limits}
+        self.listeners: list[Listener] = []
+        self.key_listeners: list[Callable[[ApiKey], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.generation = 0
+        self._build()
+
+    def _build(self) -> None:
+        self.clock.offset_us = 0
+        self.settings = replace(self._first_settings)
         self.engine = Engine(
-            symbols,
+            self._symbols,
             clock=self.clock.now_us,
             seed=self.settings.seed,
             history_limit=self.settings.history_limit,
-            **options,
+            order_limits=self._order_limits,
         )
         self.market = MarketMaker(self.engine, seed=self.settings.seed, frozen=self.settings.frozen)
-        self.limiter = Limiter(limits)
+        self.limiter = Limiter(replace(self._first_limits))
         self.faults = FaultBook()
         self.keys: dict[str, ApiKey] = {}
         self.hidden: dict[tuple[str, int], int] = {}
         self.requests: Counter[str] = Counter()
         self.maintenance = False
-        self.listeners: list[Listener] = []
-        self.key_listeners: list[Callable[[ApiKey], None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+
+    def reset(self) -> None:
+        """As if just started, with the first accounts and keys; work still under way is dropped."""
+        for task in self._tasks:
+            task.cancel()
+        self.generation += 1
+        self._build()
+        for name, balances, fields in self._first_accounts:
+            self.engine.add_account(name, balances, **fields)
+        self.keys = {key.key: replace(key, active=True, can_trade=True) for key in self._first_keys}
 
     # ------------------------------------------------------------------------------- accounts and keys
+
+    def add_first_account(self, account: str, balances: Mapping[str, int], **fields: Any) -> None:
+        """An account that a reset brings back."""
+        self._first_accounts.append((account, dict(balances), fields))
+        self.engine.add_account(account, balances, **fields)
+
+    def add_first_key(self, key: str, secret: str, account: str) -> None:
+        """A key that a reset brings back."""
+        self._first_keys.append(self.add_key(key, secret, account))
 
     def add_account(self, account: str, balances: Mapping[str, int], **fields: Any) -> Account:
         return self.engine.add_account(account, balances, **fields)
@@ -125,5 +160,6 @@ class Exchange:
     def wipe(self) -> None:
         """As a testnet is wiped: no orders, no trades, first balances; keys stay."""
         self.engine.wipe()
+        self.market.start()
         self.hidden.clear()
         self.publish()

@@ -35,7 +35,7 @@ class LimitSettings:
         """The `rateLimits` of exchangeInfo."""
         return [
             _row("REQUEST_WEIGHT", "MINUTE", 1, self.request_weight),
-            *(_row("ORDERS", limit.interval, limit.interval_num, limit.limit) for limit in orders),
+            *(_row("ORDERS", limit.interval, limit.interval_num, limit.limit) for limit in orders if limit.limit),
             _row("RAW_REQUESTS", "MINUTE", 5, self.raw_requests),
             _row("CONNECTIONS", "MINUTE", 5, self.ws_connections),
         ]
