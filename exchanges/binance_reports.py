@@ -1,8 +1,8 @@
 """Binance's messages as our value types, and our order request as Binance's parameters. Pure.
 
 Every reader raises `Malformed` for a message that is not what was asked for: a field missing or not of its shape, or
-another order than the one in question. Figures are read from the exchange's own text; a JSON number where the
-documentation has a string is malformed, so that nothing passes through a float.
+another order than the one in question. Figures are read from the exchange's own text, so that none passes through a
+float.
 """
 
 from __future__ import annotations
