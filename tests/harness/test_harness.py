@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, connections
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -125,13 +125,3 @@ def test_scenario__worker_has_short_waits_and_so_have_we(scenario: Scenario, set
 def test_page__shows_the_login(live_server: LiveServer, page: Page) -> None:
     page.goto(f"{live_server.url}/admin/")
     assert page.locator("input[name=username]").is_visible()
-
-
-def test_page__reports_errors_of_scripts(browser: Browser) -> None:
-    page = browser.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto("data:text/html,<script>nothing()</script>")
-    page.wait_for_function("document.readyState === 'complete'")
-    page.close()
-    assert "nothing is not defined" in errors[0]
