@@ -308,7 +308,7 @@ class Control:
         return {}
 
     def tick(self, body: Body) -> Any:
-        for _ in range(int(body.get("count", 1))):
+        for _ in range(int(_number({"count": 1} | dict(body), "count"))):
             self.exchange.market.tick()
         return {}
 
@@ -325,9 +325,10 @@ class Control:
         rest = dict(body)
         if "orders_10s" in rest or "orders_day" in rest:
             now = {row.interval: row.limit for row in self.exchange.engine.order_limits}
-            self.exchange.engine.order_limits = (
-                OrderLimit("SECOND", 10, int(rest.pop("orders_10s", now.get("SECOND", 0)))),
-                OrderLimit("DAY", 1, int(rest.pop("orders_day", now.get("DAY", 0)))),
+            sizes = {"SECOND": rest.pop("orders_10s", now["SECOND"]), "DAY": rest.pop("orders_day", now["DAY"])}
+            self.exchange.engine.set_order_limits(
+                OrderLimit(interval, 10 if interval == "SECOND" else 1, int(_number(sizes, interval)))
+                for interval in sizes
             )
         _assign(self.exchange.limiter.settings, rest, _LIMIT_TYPES)
         self.exchange.limiter.reset()

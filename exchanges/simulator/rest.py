@@ -7,6 +7,7 @@ import math
 import socket
 import struct
 from collections.abc import Mapping
+from typing import cast
 
 import orjson
 from aiohttp import web
@@ -34,12 +35,12 @@ POLL_SECONDS = 0.01
 
 def reset_transport(transport: asyncio.BaseTransport | None) -> None:
     """Close with a TCP reset: no lingering, unsent data thrown away."""
-    if transport is None or not isinstance(transport, asyncio.Transport):
+    if transport is None:
         return
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    cast(asyncio.Transport, transport).abort()  # uvloop's transports are no subclass of it
 
 
 class HttpWire:
@@ -90,8 +91,10 @@ class RestApi:
             payload=rest_payload(query, body) if operation.signed else b"",
             unit=unit,
         )
-        reply = await self.dispatcher.answer(incoming, HttpWire(request))
+        wire = HttpWire(request)
+        reply = await self.dispatcher.answer(incoming, wire)
         if reply is None:
+            wire.close()
             return web.Response(status=500)  # nobody is there to read it
         if reply.cut:
             return self._cut(request, reply)
