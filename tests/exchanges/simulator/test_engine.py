@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,8 +182,6 @@ def test_place__fok_counts_what_icebergs_hide(desk: Desk) -> None:
 
 
 def test_place__order_ids_are_numbered_per_symbol() -> None:
-    from dataclasses import replace
-
     desk = Desk(PLAIN, replace(PLAIN, symbol="CCCBBB", base_asset="CCC"))
     first = desk.limit("alice", "BUY", "1", "10")
     second = desk.limit("alice", "BUY", "1", "10", symbol="CCCBBB")
