@@ -107,9 +107,7 @@ class Engine(Queries):
         self._context.stores[account.account_id] = AccountStore(account, self.order_limits, self._history_limit)
         account.updated_at = self._clock()
         for asset, amount in self._initial[account.account_id].items():
-            self._context.ledger.issue(account, asset, amount)
-        for _ in self._context.ledger.flush(account.updated_at):
-            pass  # there is nobody yet to tell of the first balances
+            self._context.ledger.endow(account, asset, amount)
 
     def wipe(self) -> None:
         """A testnet reset: orders, trades, prices and counts are gone, balances as they were at first, ids start

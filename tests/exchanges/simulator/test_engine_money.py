@@ -16,7 +16,6 @@ from exchanges.simulator.model import (
     text,
     units,
 )
-
 from tests.exchanges.simulator.engine_desk import PLAIN, Desk, audit, positions
 
 TENTH_OF_A_PERCENT = Commission(standard=Rates(maker=units("0.001"), taker=units("0.001")))

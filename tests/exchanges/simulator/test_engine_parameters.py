@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from exchanges.simulator.model import EngineError, OrderType, SymbolSpec
-
 from tests.exchanges.simulator.engine_desk import PLAIN, Desk, request
 
 VALID: dict[str, dict[str, Any]] = {

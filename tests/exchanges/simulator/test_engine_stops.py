@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from exchanges.simulator.model import EngineError, OrderStatus, units
-
 from tests.exchanges.simulator.engine_desk import Desk, audit
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from exchanges.simulator.model import EngineError, Order, StpMode, units
-
 from tests.exchanges.simulator.engine_desk import PLAIN, Desk, audit
 
 
