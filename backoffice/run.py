@@ -301,11 +301,11 @@ def _write_run_env(variables: Mapping[str, str]) -> None:
 def main() -> int:
     VAR.mkdir(exist_ok=True)
     started_at = time.monotonic()
-    RUN_ENV.unlink(missing_ok=True)  # left by a killed run; nothing of it is true any more
     if (ROOT / ".env").exists():
         environ.Env.read_env(str(ROOT / ".env"))
     try:
         with _lock():
+            RUN_ENV.unlink(missing_ok=True)  # left by a killed run: nothing of it is true any more
             addresses = read_addresses(os.environ)
             variables = stack_env(addresses)
             return _run(addresses, variables, started_at)
