@@ -9,7 +9,7 @@ import http.client
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 from urllib.parse import urlsplit
 
 Amount = str | Decimal | int
@@ -57,7 +57,7 @@ class Truth:
     def orders(self, account: str | None = None) -> list[OrderTruth]:
         """Orders that were accepted, oldest first within an account (closed ones as far as history goes)."""
         return [
-            {"account": name, **row}
+            cast(OrderTruth, {"account": name, **row})
             for name, rows in self.raw["accounts"].items()
             if account in (None, name)
             for row in rows["orders"]

@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -52,7 +52,10 @@ def _verifier(secret: str) -> tuple[KeyKind, Verifier]:
     text = secret.strip()
     if not text.startswith("-----BEGIN"):
         return KeyKind.HMAC, _hmac_verifier(secret.encode())
-    public = _load_public(text.encode())
+    try:
+        public = _load_public(text.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"not a usable PEM key: {error}") from error
     if isinstance(public, ed25519.Ed25519PublicKey):
         return KeyKind.ED25519, _ed25519_verifier(public)
     if isinstance(public, rsa.RSAPublicKey):

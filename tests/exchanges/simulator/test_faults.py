@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -335,7 +336,7 @@ def test_control__accounts_keys_and_money(client: RawClient, control: ControlCli
     assert second.place(quantity="0.01").status_code == 200
     control.deposit("USDT", "500", account="second")
     control.withdraw("USDT", "100", account="second")
-    assert control.truth().balances("second")["USDT"] == (900, 500)
+    assert control.truth().balances("second")["USDT"] == (Decimal(900), Decimal(500))
     control.revoke_key("k2")
     assert refusal(second.signed("GET", "account"))[:2] == (401, -2015)
     control.restore_key("k2")
@@ -363,7 +364,7 @@ def test_wipe__forgets_orders_and_keeps_keys(client: RawClient, control: Control
     client.place(newClientOrderId="a")
     control.wipe()
     assert refusal(client.order("a"))[1] == -2013
-    assert control.truth().balances()["USDT"] == (100_000, 0)
+    assert control.truth().balances()["USDT"] == (Decimal(100_000), Decimal(0))
 
 
 def test_requests__are_counted(client: RawClient, control: ControlClient) -> None:
