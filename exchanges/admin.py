@@ -18,12 +18,21 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.decorators import action, display
+from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from exchanges.credentials import OWN_HOSTS, variable
-from exchanges.models import Balance, ExchangeAccount, Instrument, TradingHalt
-from exchanges.pages import EMPTY, ENVIRONMENT_COLOURS, STATE_COLOURS, ReadOnlyRecords, ReasonForm, figure, moment
+from exchanges.models import Balance, Environment, ExchangeAccount, Instrument, TradingHalt, TradingState
+from exchanges.pages import (
+    EMPTY,
+    ENVIRONMENT_COLOURS,
+    STATE_COLOURS,
+    ReadOnlyRecords,
+    ReasonForm,
+    figure,
+    label,
+    moment,
+)
 from exchanges.types import plain
 
 # The status words of `orders.states`, which this app does not import; a test holds them equal.
@@ -112,7 +121,7 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     add_fieldsets = ((None, {"fields": ("name", "exchange", "environment", "is_enabled")}),)
     state_fields = ("state_label", "trading_state_reason", "last_synced_time", "balances_synced_time")
     fieldsets = (
-        (None, {"fields": (("name", "exchange", "environment"), "is_enabled")}),
+        (None, {"fields": ("name", ("exchange", "environment"), "is_enabled")}),
         (gettext_lazy("State"), {"fields": (state_fields[:2], state_fields[2:])}),
         (gettext_lazy("Environment variables"), {"fields": ("variables",)}),
     )
@@ -135,13 +144,13 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
 
     # Columns
 
-    @display(description=gettext_lazy("Environment"), label=ENVIRONMENT_COLOURS, ordering="environment")
-    def environment_label(self, account: ExchangeAccount) -> tuple[str, str]:
-        return account.environment, account.get_environment_display()
+    @admin.display(description=gettext_lazy("Environment"), ordering="environment")
+    def environment_label(self, account: ExchangeAccount) -> str:
+        return environment_text(account)
 
-    @display(description=gettext_lazy("Trading"), label=STATE_COLOURS, ordering="trading_state")
-    def state_label(self, account: ExchangeAccount) -> tuple[str, str]:
-        return account.trading_state, account.get_trading_state_display()
+    @admin.display(description=gettext_lazy("Trading"), ordering="trading_state")
+    def state_label(self, account: ExchangeAccount) -> str:
+        return label(account.get_trading_state_display(), STATE_COLOURS[TradingState(account.trading_state)])
 
     @admin.display(description=gettext_lazy("Open orders"))
     def open_orders(self, account: Any) -> str:
@@ -151,11 +160,11 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     def unresolved_orders(self, account: Any) -> str:
         return _orders_link(account, "unresolved", account.unresolved_count)
 
-    @display(description=gettext_lazy("Credentials"), label={True: "success", False: "danger"})
-    def credentials_label(self, account: ExchangeAccount) -> tuple[bool, str]:
+    @admin.display(description=gettext_lazy("Credentials"))
+    def credentials_label(self, account: ExchangeAccount) -> str:
         has_secret = is_set(account, "API_SECRET") or is_set(account, "API_SECRET_FILE")
         complete = is_set(account, "API_KEY") and has_secret
-        return complete, _("set") if complete else _("missing")
+        return label(_("set"), "success") if complete else label(_("missing"), "danger")
 
     @admin.display(description=gettext_lazy("Expected"))
     def variables(self, account: ExchangeAccount) -> str:
@@ -193,6 +202,10 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
             raise Http404
         back = reverse("admin:exchanges_exchangeaccount_change", args=[object_id])
         return self.switch(request, [account], verb=verb, back=back)
+
+
+def environment_text(row: ExchangeAccount | Instrument) -> str:
+    return label(row.get_environment_display(), ENVIRONMENT_COLOURS[Environment(row.environment)])
 
 
 def is_set(account: ExchangeAccount, suffix: str) -> bool:
@@ -233,9 +246,11 @@ class TradingHaltAdmin(ReadOnlyRecords, TradingVerbs, ModelAdmin):
     actions_detail = ("halt_all", "resume_all")
     changed_time = staticmethod(moment(TradingHalt, "changed_at"))
 
-    @display(description=gettext_lazy("All trading"), label={True: "danger", False: "success"})
-    def state(self, halt: TradingHalt) -> tuple[bool, str]:
-        return halt.is_halted, _("halted") if halt.is_halted else _("not halted: each account's own state counts")
+    @admin.display(description=gettext_lazy("All trading"))
+    def state(self, halt: TradingHalt) -> str:
+        if halt.is_halted:
+            return label(_("halted"), "danger")
+        return label(_("not halted: each account's own state counts"), "success")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:exchanges_tradinghalt_change", args=[TradingHalt.ROW]))
@@ -293,13 +308,13 @@ class InstrumentAdmin(ReadOnlyRecords, ModelAdmin):
     )
     updated_time = staticmethod(moment(Instrument, "updated_at"))
 
-    @display(description=gettext_lazy("Environment"), label=ENVIRONMENT_COLOURS, ordering="environment")
-    def environment_label(self, instrument: Instrument) -> tuple[str, str]:
-        return instrument.environment, instrument.get_environment_display()
+    @admin.display(description=gettext_lazy("Environment"), ordering="environment")
+    def environment_label(self, instrument: Instrument) -> str:
+        return environment_text(instrument)
 
-    @display(description=gettext_lazy("Status"), label={"TRADING": "success"})
+    @admin.display(description=gettext_lazy("Status"), ordering="status")
     def status_label(self, instrument: Instrument) -> str:
-        return instrument.status
+        return label(instrument.status, "success" if instrument.status == "TRADING" else "")
 
     @admin.display(description=gettext_lazy("Price step"))
     def tick(self, instrument: Instrument) -> str:

@@ -11,6 +11,7 @@ from django import forms
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils.functional import keep_lazy_text
 from django.utils.html import format_html
 from django.utils.text import capfirst
@@ -59,6 +60,13 @@ def utc(moment: datetime | None) -> str:
     return format_html('<time class="desk-time" datetime="{}" title="{}">{}</time>', iso, iso, text)
 
 
+def label(text: Any, colour: str) -> str:
+    """A coloured label: `info`, `success`, `warning`, `danger`, `primary` or none. Unlike unfold's `@display(label=…)`
+    it also works among the read-only fields of a form.
+    """
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": colour})
+
+
 def duration(span: timedelta) -> str:
     """The two largest units of a span of time: `45 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
     seconds = max(0, int(span.total_seconds()))
@@ -91,13 +99,13 @@ def figure(model: type[models.Model], name: str) -> Column:
     return _column(show, model, name, ordering=None)
 
 
-def moment(model: type[models.Model], name: str, *, ordered: bool = False) -> Column:
+def moment(model: type[models.Model], name: str, *, ordered: bool = False, heading: Any = None) -> Column:
     """Column of a time; `ordered` only where an index serves the order."""
 
     def show(row: Any) -> str:
         return utc(getattr(row, name))
 
-    return _column(show, model, name, ordering=name if ordered else None)
+    return _column(show, model, name, ordering=name if ordered else None, heading=heading)
 
 
 def document(model: type[models.Model], name: str) -> Column:
@@ -109,9 +117,9 @@ def document(model: type[models.Model], name: str) -> Column:
     return _column(show, model, name, ordering=None)
 
 
-def _column(show: Column, model: type[models.Model], name: str, *, ordering: str | None) -> Column:
+def _column(show: Column, model: type[models.Model], name: str, *, ordering: str | None, heading: Any = None) -> Column:
     show.__name__ = name  # the admin derives the column's CSS class from it
-    return admin.display(description=_heading(model, name), ordering=ordering)(show)
+    return admin.display(description=heading or _heading(model, name), ordering=ordering)(show)
 
 
 @keep_lazy_text

@@ -14,7 +14,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.admin import ModelAdmin, TabularInline
@@ -25,11 +24,12 @@ from unfold.contrib.filters.admin import (
     RangeDateTimeFilter,
     RelatedDropdownFilter,
 )
-from unfold.decorators import action, display
+from unfold.decorators import action
 from unfold.enums import ActionVariant
+from unfold.views import ChangeList
 
 from exchanges import clock
-from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, figure, moment, utc
+from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, figure, label, moment, utc
 from orders import states
 from orders.desk import staff
 from orders.desk.cancelling import cancel_each
@@ -37,7 +37,7 @@ from orders.desk.explain import OUTCOME_COLOURS, STATUS_COLOURS, next_step
 from orders.desk.filters import UNRESOLVED, BreakStateFilter, PhaseFilter, StrategyFilter, SymbolFilter
 from orders.desk.paging import CappedPaginator
 from orders.desk.search import find_orders
-from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak, Status
+from orders.models import ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak, Status
 
 MAX_CANCELS = 100
 
@@ -53,6 +53,14 @@ def status_text(status: str) -> str:
     return str(Status(status).label) if status in Status else status
 
 
+class UncountedList(ChangeList):
+    """Without the page head's "n results (show all)", which needs the count of all rows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
 class BigTable(ReadOnlyRecords, ModelAdmin):
     """A list over a table that may hold millions of rows: no count of all, no order without an index."""
 
@@ -65,7 +73,9 @@ class BigTable(ReadOnlyRecords, ModelAdmin):
     list_filter_submit = True
     list_disable_select_all = True
     list_before_template = "desk/capped.html"
-    compressed_fields = True
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[UncountedList]:
+        return UncountedList
 
 
 # -- What belongs to one order -------------------------------------------------------------------------------------
@@ -97,9 +107,9 @@ class ExchangeOrderInline(RecordInline):
         moment(ExchangeOrder, "acknowledged_at"),
     )
 
-    @display(description=gettext_lazy("Outcome"), label=OUTCOME_COLOURS)
-    def outcome_label(self, row: ExchangeOrder) -> tuple[str, str]:
-        return row.outcome, row.get_outcome_display()
+    @admin.display(description=gettext_lazy("Outcome"))
+    def outcome_label(self, row: ExchangeOrder) -> str:
+        return label(row.get_outcome_display(), OUTCOME_COLOURS[Outcome(row.outcome)])
 
 
 class FillInline(RecordInline):
@@ -165,10 +175,13 @@ def change_text(event: OrderEvent) -> str:
 # -- Orders --------------------------------------------------------------------------------------------------------
 
 
+_recorded_at = moment(Order, "created_at", ordered=True, heading=gettext_lazy("Time, UTC"))
+
+
 @admin.register(Order)
 class OrderAdmin(BigTable):
     list_display = (
-        moment(Order, "created_at", ordered=True),
+        _recorded_at,
         "account",
         "symbol",
         "side_label",
@@ -182,7 +195,7 @@ class OrderAdmin(BigTable):
         "intent_id",
     )
     unresolved_columns = ("age", moment(Order, "next_check_at"))
-    list_display_links = ("created_at", "intent_id")
+    list_display_links = (_recorded_at, "intent_id")
     list_select_related = ("account",)
     list_filter = (
         PhaseFilter,
@@ -246,9 +259,9 @@ class OrderAdmin(BigTable):
     def side_label(self, order: Order) -> str:
         return side_text(order)
 
-    @display(description=gettext_lazy("Status"), label=STATUS_COLOURS)
-    def status_label(self, order: Order) -> tuple[str, str]:
-        return order.status, order.get_status_display()
+    @admin.display(description=gettext_lazy("Status"))
+    def status_label(self, order: Order) -> str:
+        return label(order.get_status_display(), STATUS_COLOURS[Status(order.status)])
 
     @admin.display(description=gettext_lazy("Quantity"))
     def quantity_text(self, order: Order) -> str:
@@ -261,7 +274,7 @@ class OrderAdmin(BigTable):
         text = order.reason or order.reason_code
         if order.cancel_requested_at and order.status not in states.CLOSED:
             text = f"{_('cancel wished')}. {text}"
-        return format_html('<span title="{}">{}</span>', text, Truncator(text).chars(48)) if text else EMPTY
+        return format_html('<span class="desk-reason" title="{}">{}</span>', text, text) if text else EMPTY
 
     @admin.display(description=gettext_lazy("Age"))
     def age(self, order: Order) -> str:

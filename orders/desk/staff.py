@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.utils.translation import gettext_lazy as _
 from django_celery_beat import admin as beat
 from django_celery_beat import models as beat_models
 from unfold.admin import ModelAdmin
@@ -50,6 +51,7 @@ class CrontabScheduleAdmin(beat.CrontabScheduleAdmin, ModelAdmin):
 
 def dress() -> None:
     """Register them anew; called once, when the admin is discovered."""
+    admin.site.index_title = _("Overview")
     for model, page in (
         (User, UserAdmin),
         (Group, GroupAdmin),
