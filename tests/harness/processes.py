@@ -33,19 +33,26 @@ def database_url() -> str:
 class ChildProcess:
     """A program of ours in a process group of its own; `ready` is the text in its log that says it is at work."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, ready: str) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, ready: str, cwd: Path = ROOT
+    ) -> None:
         self.name = name
         self.argv = list(argv)
         self.env = dict(env)
         self.log = log
         self.ready = ready
+        self.cwd = cwd
         self.process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
 
     @property
-    def pid(self) -> int:
+    def running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None, f"{self.name} was never started"
-        return self.process.pid
+        return self.process
+
+    @property
+    def pid(self) -> int:
+        return self.running.pid
 
     @property
     def is_alive(self) -> bool:
@@ -54,7 +61,7 @@ class ChildProcess:
     def start(self, *, wait: bool = True) -> None:
         assert not self.is_alive, f"{self.name} runs already"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
-        self.process = embedded.spawn(self.argv, log=self.log, env=self.env, cwd=ROOT)
+        self.process = embedded.spawn(self.argv, log=self.log, env=self.env, cwd=self.cwd)
         if wait:
             self.wait_until_ready()
 
@@ -68,8 +75,7 @@ class ChildProcess:
     def kill(self) -> None:
         """SIGKILL: no clean-up, no last words."""
         self._signal(signal.SIGKILL)
-        assert self.process is not None
-        self.process.wait()
+        self.running.wait()
 
     def pause(self) -> None:
         """SIGSTOP: it stands still in the middle of whatever it does, its connections stay open."""
@@ -88,8 +94,7 @@ class ChildProcess:
         self.start()
 
     def _signal(self, signal_number: int) -> None:
-        assert self.process is not None, f"{self.name} was never started"
-        embedded.signal_group(self.process, signal_number)
+        embedded.signal_group(self.running, signal_number)
 
     def _is_ready(self) -> bool:
         if not self.is_alive:
@@ -155,6 +160,6 @@ class ProcessFactory:
     def stop_all(self) -> None:
         for child in self.started:
             if child.is_alive:
-                embedded.signal_group(child.process, signal.SIGTERM)  # type: ignore[arg-type]  # all at once,
+                embedded.signal_group(child.running, signal.SIGTERM)  # all at once,
         for child in self.started:
             child.stop()  # then wait for each
