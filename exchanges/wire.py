@@ -65,20 +65,16 @@ class Wire:
         return Outcome(Transport.UNSENT, f"the request could not be prepared ({problem})")
 
     def cleaned(self, text: str) -> str:
-        """A foreign text fit for logs and records: no credential, no signature, no control character, not long."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        text = _SIGNATURE.sub(r"\1***", text)
-        return "".join(letter if letter.isprintable() else " " for letter in text)[:500].strip()
+        return cleaned(text, self._secrets)
 
     def _answered(self, answer: _Answer) -> Outcome:
         try:
-            body = _parsed(answer.content)
+            body = parsed(answer.content)
         except (ValueError, RecursionError):
             what = f"{answer.headers.get('Content-Type') or 'no type'}, {len(answer.content)} bytes"
             message = self.cleaned(f"HTTP {answer.status} with a body that is not JSON ({what})")
             return Outcome(Transport.ANSWERED, message, answer.status, retry_after=_retry_after(answer.headers))
-        code, message = _error_object(body)
+        code, message = error_object(body)
         return Outcome(
             Transport.ANSWERED,
             self.cleaned(message) or f"HTTP {answer.status} without an explanation",
@@ -176,16 +172,25 @@ def _nothing(*_: object) -> None:
     """Stands in for ccxt's parser and judge."""
 
 
-def _parsed(content: bytes) -> Any:
+def cleaned(text: str, secrets: tuple[str, ...]) -> str:
+    """A foreign text fit for logs and records: no credential, no signature, no control character, not long."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = _SIGNATURE.sub(r"\1***", text)
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:500].strip()
+
+
+def parsed(content: bytes | str) -> Any:
     """JSON with its decimals left as text; ValueError for anything that is not JSON, NaN and Infinity included."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    return json.loads(content.decode("utf-8"), parse_float=str, parse_constant=refuse)
+    text = content.decode("utf-8") if isinstance(content, bytes) else content
+    return json.loads(text, parse_float=str, parse_constant=refuse)
 
 
-def _error_object(body: Any) -> tuple[int | None, str]:
+def error_object(body: Any) -> tuple[int | None, str]:
     """Code and text of `{"code": -1013, "msg": "..."}`; a body of another shape has no code."""
     if not isinstance(body, dict):
         return None, ""
