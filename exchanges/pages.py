@@ -23,6 +23,7 @@ from exchanges.models import Environment, TradingState
 from exchanges.types import plain
 
 EMPTY = "–"
+ONE_LINE = 90
 ENVIRONMENT_COLOURS = {Environment.LIVE: "danger", Environment.TESTNET: "warning", Environment.SIMULATOR: "success"}
 STATE_COLOURS = {TradingState.ACTIVE: "success", TradingState.REDUCING: "warning", TradingState.HALTED: "danger"}
 Column = Callable[[Any], str]
@@ -51,12 +52,14 @@ class ReasonForm(forms.Form):
     )
 
 
-def utc(moment: datetime | None) -> str:
-    """`2026-11-22 08:14:08`, UTC; with the fraction of the second and ISO 8601 behind it for who needs them."""
+def utc(moment: datetime | None, *, precise: bool = False) -> str:
+    """`2026-11-22 08:14:08`, UTC, with milliseconds if `precise`; ISO 8601 with every digit under the pointer."""
     if moment is None:
         return EMPTY
     moment = moment.astimezone(UTC)
     iso, text = moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S}"
+    if precise:
+        text += f".{moment.microsecond // 1000:03}"
     return format_html('<time class="desk-time" datetime="{}" title="{}">{}</time>', iso, iso, text)
 
 
@@ -83,10 +86,13 @@ def duration(span: timedelta) -> str:
 
 
 def pretty(details: Any) -> str:
-    """JSON for people: indented, in its own order, escaped."""
+    """JSON for people: in its own order, on one line where it fits, else indented; escaped."""
     if not details:
         return EMPTY
-    return format_html('<pre class="desk-json">{}</pre>', json.dumps(details, indent=2, ensure_ascii=False))
+    text = json.dumps(details, ensure_ascii=False)
+    if len(text) > ONE_LINE:
+        text = json.dumps(details, indent=2, ensure_ascii=False)
+    return format_html('<pre class="desk-json">{}</pre>', text)
 
 
 def figure(model: type[models.Model], name: str) -> Column:
@@ -99,11 +105,13 @@ def figure(model: type[models.Model], name: str) -> Column:
     return _column(show, model, name, ordering=None)
 
 
-def moment(model: type[models.Model], name: str, *, ordered: bool = False, heading: Any = None) -> Column:
+def moment(
+    model: type[models.Model], name: str, *, ordered: bool = False, precise: bool = False, heading: Any = None
+) -> Column:
     """Column of a time; `ordered` only where an index serves the order."""
 
     def show(row: Any) -> str:
-        return utc(getattr(row, name))
+        return utc(getattr(row, name), precise=precise)
 
     return _column(show, model, name, ordering=name if ordered else None, heading=heading)
 

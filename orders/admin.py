@@ -29,7 +29,7 @@ from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
 from exchanges import clock
-from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, figure, label, moment, utc
+from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, figure, label, moment
 from orders import states
 from orders.desk import staff
 from orders.desk.cancelling import cancel_each
@@ -103,8 +103,8 @@ class ExchangeOrderInline(RecordInline):
         figure(ExchangeOrder, "quantity"),
         figure(ExchangeOrder, "price"),
         figure(ExchangeOrder, "filled_quantity"),
-        moment(ExchangeOrder, "sent_at"),
-        moment(ExchangeOrder, "acknowledged_at"),
+        moment(ExchangeOrder, "sent_at", precise=True),
+        moment(ExchangeOrder, "acknowledged_at", precise=True),
     )
 
     @admin.display(description=gettext_lazy("Outcome"))
@@ -116,7 +116,7 @@ class FillInline(RecordInline):
     model = Fill
     ordering = ("traded_at", "id")
     readonly_fields = (
-        moment(Fill, "traded_at"),
+        moment(Fill, "traded_at", precise=True),
         "trade_id",
         figure(Fill, "quantity"),
         figure(Fill, "price"),
@@ -135,7 +135,7 @@ class OrderEventInline(RecordInline):
     ordering = ("id",)
     verbose_name_plural = gettext_lazy("What happened")
     readonly_fields = (
-        moment(OrderEvent, "at"),
+        moment(OrderEvent, "at", precise=True),
         "event_type",
         "change",
         "actor",
@@ -175,6 +175,7 @@ def change_text(event: OrderEvent) -> str:
 # -- Orders --------------------------------------------------------------------------------------------------------
 
 
+_quantity, _quote_quantity = figure(Order, "quantity"), figure(Order, "quote_quantity")
 _recorded_at = moment(Order, "created_at", ordered=True, heading=gettext_lazy("Time, UTC"))
 
 
@@ -216,28 +217,6 @@ class OrderAdmin(BigTable):
     actions_detail = ("cancel_this",)
     change_form_outer_before_template = "desk/order_header.html"
     inlines = (ExchangeOrderInline, FillInline, OrderEventInline, BreakInline)
-    fieldsets = (
-        (
-            gettext_lazy("Requested"),
-            {
-                "fields": (
-                    ("account", "intent_id", "strategy"),
-                    ("symbol", "side_label", "order_type", "time_in_force"),
-                    ("requested_quantity", "requested_quote_quantity", "requested_price", "requested_stop_price"),
-                    ("id", "is_external", "attempt"),
-                )
-            },
-        ),
-        (
-            gettext_lazy("Times, UTC"),
-            {
-                "fields": (
-                    ("submitted_time", "created_time", "place_by_time"),
-                    ("acknowledged_time", "closed_time", "cancel_requested"),
-                )
-            },
-        ),
-    )
 
     # The look
 
@@ -252,8 +231,13 @@ class OrderAdmin(BigTable):
             return ("created_at", "id")  # the longest wait first
         return self.ordering
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [name for _title, options in self.fieldsets for line in options["fields"] for name in line]
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """None: the head of the page says all of it, closer together."""
+        return ()
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        inlines = super().get_inlines(request, obj)
+        return inlines if obj and obj.breaks.exists() else [page for page in inlines if page is not BreakInline]
 
     @admin.display(description=gettext_lazy("Side"))
     def side_label(self, order: Order) -> str:
@@ -266,8 +250,8 @@ class OrderAdmin(BigTable):
     @admin.display(description=gettext_lazy("Quantity"))
     def quantity_text(self, order: Order) -> str:
         if order.quantity is None:
-            return format_html("{} {}", self._quote_quantity(order), _("in quote"))
-        return self._quantity(order)
+            return format_html("{} {}", _quote_quantity(order), _("in quote"))
+        return _quantity(order)
 
     @admin.display(description=gettext_lazy("Reason"))
     def reason_text(self, order: Order) -> str:
@@ -279,24 +263,6 @@ class OrderAdmin(BigTable):
     @admin.display(description=gettext_lazy("Age"))
     def age(self, order: Order) -> str:
         return duration(clock.now() - order.created_at)
-
-    _quantity = staticmethod(figure(Order, "quantity"))
-    _quote_quantity = staticmethod(figure(Order, "quote_quantity"))
-    requested_quantity = staticmethod(figure(Order, "quantity"))
-    requested_quote_quantity = staticmethod(figure(Order, "quote_quantity"))
-    requested_price = staticmethod(figure(Order, "price"))
-    requested_stop_price = staticmethod(figure(Order, "stop_price"))
-    submitted_time = staticmethod(moment(Order, "submitted_at"))
-    created_time = staticmethod(moment(Order, "created_at"))
-    place_by_time = staticmethod(moment(Order, "place_by"))
-    acknowledged_time = staticmethod(moment(Order, "acknowledged_at"))
-    closed_time = staticmethod(moment(Order, "closed_at"))
-
-    @admin.display(description=gettext_lazy("Cancel requested"))
-    def cancel_requested(self, order: Order) -> str:
-        if order.cancel_requested_at is None:
-            return EMPTY
-        return format_html("{} {}", utc(order.cancel_requested_at), order.cancel_requested_by)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
@@ -468,7 +434,7 @@ class ReconciliationBreakAdmin(BigTable):
 
 @admin.register(OrderEvent)
 class OrderEventAdmin(BigTable):
-    list_display = (moment(OrderEvent, "at"), "order_label", "event_type", "change", "actor", "source")
+    list_display = (moment(OrderEvent, "at", precise=True), "order_label", "event_type", "change", "actor", "source")
     list_select_related = ("order",)
     list_filter = (("event_type", ChoicesDropdownFilter),)
     ordering = ("-id",)

@@ -28,6 +28,11 @@ def utc(moment: datetime | None) -> str:
 
 
 @register.filter
+def utc_precise(moment: datetime | None) -> str:
+    return pages.utc(moment, precise=True)
+
+
+@register.filter
 def status_colour(status: str) -> str:
     return STATUS_COLOURS[Status(status)]
 
