@@ -78,17 +78,18 @@ class Market:
 
     def available(self, account: Account, stp_mode: StpMode, side: Side, limit: int) -> Iterator[tuple[int, int, bool]]:
         """What a `side` order of the account would meet, best first: (price, quantity, prevented). Prevented is
-        what self-trade prevention would take from the order without a trade; where it would end, this ends.
+        what self-trade prevention would take from the order for nothing; where it would end it, this ends.
         `limit` 0 takes any price."""
         for level in self.opposite(side):
             if limit and not crosses(side, limit, level.price):
                 return
-            for order in level.orders.values():
+            for order, quantity in _slices(level):
                 own = stp_mode is not StpMode.NONE and _is_self_trade(account, order.account)
                 if own and stp_mode in (StpMode.EXPIRE_TAKER, StpMode.EXPIRE_BOTH):
                     return
                 if not own or stp_mode is not StpMode.EXPIRE_MAKER:
-                    yield level.price, order.remaining, own
+                    prevented = own and _effective_mode(account, stp_mode, order) is not StpMode.TRANSFER
+                    yield level.price, quantity, prevented
 
     def walk(self, account: Account, stp_mode: StpMode, side: Side, limit: int, quantity: int) -> tuple[int, bool]:
         """(The quote amount for as much of `quantity` as the book has, whether it has all of it)."""
@@ -162,17 +163,23 @@ class Market:
             if level is None or (limit and not crosses(taker.side, limit, level.price)):
                 return
             maker = next(iter(level.orders.values()))
-            if taker.stp_mode is not StpMode.NONE and _is_self_trade(taker.account, maker.account):
-                self._prevent(taker, maker, level)
-                if not taker.is_open:
-                    return
-                continue
+            own = taker.stp_mode is not StpMode.NONE and _is_self_trade(taker.account, maker.account)
+            mode = _effective_mode(taker.account, taker.stp_mode, maker) if own else StpMode.NONE
             quantity = min(taker.remaining, maker.visible)
-            if limit == 0 and taker.side is Side.BUY and level.price * quantity // SCALE > taker.locked:
+            if mode in (StpMode.NONE, StpMode.TRANSFER) and self._exceeds_hold(taker, quantity, level.price):
                 quantity = self._affordable(taker.locked, level.price)
                 if quantity == 0:
                     return
-            self.trade(taker, maker, quantity, level.price)
+            if not own:
+                self.trade(taker, maker, quantity, level.price)
+                continue
+            self._prevent(taker, maker, mode, quantity)
+            if not taker.is_open:
+                return
+
+    def _exceeds_hold(self, taker: Order, quantity: int, price: int) -> bool:
+        """A market BUY spends what it holds; a limited one holds enough."""
+        return taker.price == 0 and taker.side is Side.BUY and price * quantity // SCALE > taker.locked
 
     def _affordable(self, amount: int, price: int) -> int:
         quantity = amount * SCALE // price
@@ -301,17 +308,14 @@ class Market:
 
     # ------------------------------------------------------------------------------- self-trade prevention
 
-    def _prevent(self, taker: Order, maker: Order, level: Level) -> None:
-        mode = taker.stp_mode
-        if mode is StpMode.TRANSFER and maker.stp_mode is not StpMode.TRANSFER:
-            mode = StpMode.DECREMENT
-        match = min(taker.remaining, maker.remaining)
+    def _prevent(self, taker: Order, maker: Order, mode: StpMode, quantity: int) -> None:
+        """`quantity` is what would have traded now."""
         taker_loss = maker_loss = 0
-        if mode is StpMode.DECREMENT or mode is StpMode.TRANSFER:
-            taker_loss = maker_loss = match
-        if mode is StpMode.EXPIRE_TAKER or mode is StpMode.EXPIRE_BOTH:
+        if mode in (StpMode.DECREMENT, StpMode.TRANSFER):
+            taker_loss = maker_loss = quantity
+        if mode in (StpMode.EXPIRE_TAKER, StpMode.EXPIRE_BOTH):
             taker_loss = taker.remaining
-        if mode is StpMode.EXPIRE_MAKER or mode is StpMode.EXPIRE_BOTH:
+        if mode in (StpMode.EXPIRE_MAKER, StpMode.EXPIRE_BOTH):
             maker_loss = maker.remaining
         self.last_prevented_id += 1
         record = PreventedMatch(
@@ -323,23 +327,23 @@ class Market:
             maker.account_id,
             taker.account.trade_group_id,
             mode,
-            level.price,
+            maker.price,
             taker_loss or None,
             maker_loss or None,
             self.context.now,
         )
         self.prevented.append(record)
         self.preventions.append(record)
-        if mode is StpMode.TRANSFER and taker.account is not maker.account:
-            self._transfer(taker, maker, match, level.price)
+        if mode is StpMode.TRANSFER:
+            self._transfer(taker, maker, quantity, maker.price)
         if maker_loss:
             maker.prevented_quantity += maker_loss
             self.own_side(maker.side).reduce(maker, maker_loss)
             self.update_id += 1
-            self._tell_prevention(maker, taker, record, maker_loss, match)
+            self._tell_prevention(maker, taker, record, maker_loss, quantity)
         if taker_loss:
             taker.prevented_quantity += taker_loss
-            self._tell_prevention(taker, maker, record, taker_loss, match)
+            self._tell_prevention(taker, maker, record, taker_loss, quantity)
 
     def _transfer(self, taker: Order, maker: Order, quantity: int, price: int) -> None:
         """Two accounts of one trade group settle what they would have traded, without commission."""
@@ -511,9 +515,32 @@ class Market:
 _NOWHERE = Level(0)
 
 
+def _slices(level: Level) -> Iterator[tuple[Order, int]]:
+    """All that a level has in the order in which it trades: what an iceberg hides comes slice by slice at the
+    end of the queue."""
+    hidden: deque[tuple[Order, int]] = deque()
+    for order in level.orders.values():
+        yield order, order.visible
+        if order.visible < order.remaining:
+            hidden.append((order, order.remaining - order.visible))
+    while hidden:
+        order, left = hidden.popleft()
+        size = min(order.iceberg_quantity, left)
+        yield order, size
+        if size < left:
+            hidden.append((order, left - size))
+
+
 def crosses(side: Side, limit: int, price: int) -> bool:
     """A `side` order with this limit takes that opposite price."""
     return price <= limit if side is Side.BUY else price >= limit
+
+
+def _effective_mode(taker: Account, taker_mode: StpMode, maker: Order) -> StpMode:
+    """The taker's mode rules; a transfer needs two accounts and the maker's consent."""
+    if taker_mode is not StpMode.TRANSFER or (maker.stp_mode is StpMode.TRANSFER and taker is not maker.account):
+        return taker_mode
+    return StpMode.DECREMENT
 
 
 def _is_self_trade(one: Account, other: Account) -> bool:

@@ -20,7 +20,7 @@ def desk() -> Desk:
 def test_order__by_either_id_or_both(desk: Desk) -> None:
     order = desk.limit("alice", "BUY", "1", "90", client_order_id="mine")
     for ids in ({"order_id": 1}, {"orig_client_order_id": "mine"}, {"order_id": 1, "orig_client_order_id": "mine"}):
-        assert desk.engine.order("alice", "AAABBB", **ids) is order  # type: ignore[arg-type]
+        assert desk.engine.order("alice", "AAABBB", **ids) is order
 
 
 @pytest.mark.parametrize(

@@ -188,3 +188,22 @@ def test_stp__default_mode_of_the_symbol() -> None:
     desk = Desk(replace(PLAIN, default_stp_mode=StpMode.EXPIRE_TAKER))
     desk.limit("alice", "BUY", "1", "1")
     assert desk.limit("alice", "SELL", "1", "1").status == "EXPIRED_IN_MATCH"
+
+
+def test_stp__fill_or_kill_knows_that_an_icebergs_next_slice_queues_behind_the_own_order(desk: Desk) -> None:
+    desk.limit("bob", "BUY", "10", "2", iceberg_quantity="3")
+    desk.limit("alice", "BUY", "1", "2")
+    taker = desk.limit("alice", "SELL", "5", "2", time_in_force="FOK", stp_mode="EXPIRE_TAKER")
+    assert (taker.status, taker.executed_quantity) == ("EXPIRED", 0)
+
+
+def test_stp_transfer__a_market_buy_must_be_able_to_pay_for_what_is_transferred(desk: Desk) -> None:
+    for name in ("alice", "bob"):
+        desk.account(name).trade_group_id = 1
+    desk.limit("bob", "SELL", "2", "600", stp_mode="TRANSFER")
+    desk.engine.withdraw("alice", "BBB", units("999000"))
+    with pytest.raises(EngineError, match="insufficient balance"):
+        desk.place("alice", "BUY", "MARKET", quantity="2", stp_mode="TRANSFER")
+    desk.place("alice", "BUY", "MARKET", quantity="1.5", stp_mode="TRANSFER")
+    assert desk.balance("alice", "BBB") == ("100.00000000", "0.00000000")
+    audit(desk.engine)
