@@ -21,6 +21,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
+from exchanges import services
 from exchanges.credentials import OWN_HOSTS, variable
 from exchanges.models import Balance, Environment, ExchangeAccount, Instrument, TradingHalt, TradingState
 from exchanges.pages import (
@@ -43,18 +44,6 @@ VARIABLES = ("API_KEY", "API_SECRET", "API_SECRET_FILE", "REST_URL", "WS_URL")
 
 _HALT_QUESTION = gettext_lazy("Halt trading? No new order is sent; open orders stay at the exchange.")
 _RESUME_QUESTION = gettext_lazy("Resume trading? Orders are sent again.")
-
-
-def halt_trading(**arguments: Any) -> None:
-    from exchanges import services
-
-    services.halt_trading(**arguments)
-
-
-def resume_trading(**arguments: Any) -> None:
-    from exchanges import services
-
-    services.resume_trading(**arguments)
 
 
 class TradingVerbs:
@@ -98,9 +87,13 @@ class TradingVerbs:
         return TemplateResponse(request, "desk/switch_trading.html", context)
 
     def _switch_one(self, request: HttpRequest, account: ExchangeAccount | None, *, verb: str, reason: str) -> None:
-        switch, done = (halt_trading, _("halted")) if verb == "halt" else (resume_trading, _("resumed"))
-        switch(account=account, reason=reason, actor=request.user.get_username())
-        messages.success(request, f"{account or _('all trading')}: {done}")
+        actor = request.user.get_username()
+        if verb == "halt":
+            services.halt_trading(account=account, reason=reason, actor=actor)
+        else:
+            services.resume_trading(account=account, reason=reason, actor=actor)
+        done = _("trading halted") if verb == "halt" else _("trading resumed")
+        messages.success(request, f"{account or _('All accounts')}: {done}")
 
 
 @admin.register(ExchangeAccount)

@@ -91,6 +91,9 @@ class RecordInline(ReadOnlyRecords, TabularInline):
         return self.readonly_fields
 
 
+_commission = figure(Fill, "commission")
+
+
 class ExchangeOrderInline(RecordInline):
     model = ExchangeOrder
     verbose_name_plural = gettext_lazy("At the exchange: one line per request")
@@ -112,7 +115,21 @@ class ExchangeOrderInline(RecordInline):
         return label(row.get_outcome_display(), OUTCOME_COLOURS[Outcome(row.outcome)])
 
 
-class FillInline(RecordInline):
+class FillLabels:
+    """Mixed into the pages of fills."""
+
+    @admin.display(description=gettext_lazy("Commission"))
+    def commission_label(self, row: Fill) -> str:
+        return format_html("{} {}", _commission(row), row.commission_asset)
+
+    @admin.display(description=gettext_lazy("Liquidity"))
+    def liquidity_label(self, row: Fill) -> str:
+        if row.is_maker is None:
+            return EMPTY
+        return _("maker") if row.is_maker else _("taker")
+
+
+class FillInline(FillLabels, RecordInline):
     model = Fill
     ordering = ("traded_at", "id")
     readonly_fields = (
@@ -121,13 +138,9 @@ class FillInline(RecordInline):
         figure(Fill, "quantity"),
         figure(Fill, "price"),
         figure(Fill, "quote_quantity"),
-        "commission_text",
-        "is_maker",
+        "commission_label",
+        "liquidity_label",
     )
-
-    @admin.display(description=gettext_lazy("Commission"))
-    def commission_text(self, row: Fill) -> str:
-        return commission_text(row)
 
 
 class OrderEventInline(RecordInline):
@@ -158,11 +171,6 @@ class BreakInline(RecordInline):
         moment(ReconciliationBreak, "resolved_at"),
         "resolution",
     )
-
-
-def commission_text(row: Fill) -> str:
-    show = figure(Fill, "commission")
-    return format_html("{} {}", show(row), row.commission_asset)
 
 
 def change_text(event: OrderEvent) -> str:
@@ -367,7 +375,7 @@ def order_link(row: Fill | OrderEvent | ReconciliationBreak) -> str:
 
 
 @admin.register(Fill)
-class FillAdmin(BigTable):
+class FillAdmin(FillLabels, BigTable):
     list_display = (
         moment(Fill, "traded_at"),
         "account",
@@ -377,7 +385,7 @@ class FillAdmin(BigTable):
         figure(Fill, "price"),
         figure(Fill, "quote_quantity"),
         "commission_label",
-        "is_maker",
+        "liquidity_label",
         "trade_id",
         "order_label",
     )
@@ -393,10 +401,6 @@ class FillAdmin(BigTable):
     @admin.display(description=gettext_lazy("Side"))
     def side_label(self, row: Fill) -> str:
         return side_text(row)
-
-    @admin.display(description=gettext_lazy("Commission"))
-    def commission_label(self, row: Fill) -> str:
-        return commission_text(row)
 
     @admin.display(description=gettext_lazy("Order"))
     def order_label(self, row: Fill) -> str:

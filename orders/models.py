@@ -122,7 +122,7 @@ class Order(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.intent_id} ({self.side} {self.symbol})"
+        return f"{self.side} {self.symbol} {self.intent_id}"
 
 
 class Outcome(models.TextChoices):
