@@ -8,6 +8,8 @@ the next task, and no connection crosses a fork.
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import django
@@ -16,6 +18,10 @@ from django.apps import apps
 from django.db import connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if _ROOT not in sys.path:  # the `celery` program has its own folder there; Celery's fix-up would have done this too
+    sys.path.insert(0, _ROOT)
 
 app = Celery("backoffice", fixups=[])
 app.set_default()
