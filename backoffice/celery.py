@@ -19,9 +19,9 @@ from django.db import connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
-if _ROOT not in sys.path:  # the `celery` program has its own folder there; Celery's fix-up would have done this too
-    sys.path.insert(0, _ROOT)
+# The `celery` program has its own folder on the path, and this one only while it imports this module (Celery's fix-up
+# would keep it there). Not asked whether it is there already: that entry is about to be removed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 app = Celery("backoffice", fixups=[])
 app.set_default()
