@@ -12,7 +12,7 @@ import json
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
@@ -87,7 +87,7 @@ class UserStream:
         self._jitter = jitter or random.Random()
         self._failures = 0
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Events for ever, or up to and including `Terminated`. `Connected` comes first after every subscription."""
         log_account = log.bind(account=self._account.name)
         while True:
@@ -191,7 +191,7 @@ class _Connection:
         client.handle_message = heard
         # Whatever ends the connection rejects this future, and nothing else tells of every end.
         self._gone = client.future("gone")
-        self._gone.add_done_callback(lambda _: self._inbox.put_nowait(None))
+        self._gone.add_done_callback(self._note_end)
         connected = client.connect(self._exchange.session)
         await asyncio.wait({connected, self._gone}, timeout=self._answer_seconds, return_when="FIRST_COMPLETED")
         if self._gone.done():
@@ -235,6 +235,11 @@ class _Connection:
         if text is None:
             raise self._end()
         return text
+
+    def _note_end(self, gone: asyncio.Future[None]) -> None:
+        if not gone.cancelled():
+            gone.exception()  # looked at: else asyncio logs that nobody did when we leave first
+        self._inbox.put_nowait(None)
 
     def _end(self) -> GatewayError:
         """Why the connection is gone, in the library's words, which name no credential; taken out nevertheless."""

@@ -165,7 +165,7 @@ def _in_safe_words(causes: list[BaseException]) -> str:
     return f"{type(root).__name__}: {words}" if words else type(root).__name__
 
 
-_SIGNATURE = re.compile(r"(signature\W{1,3})[A-Za-z0-9%+/=_-]+", re.IGNORECASE)
+_SIGNATURE = re.compile(r"""(signature["']?\s*[=:]\s*["']?)[A-Za-z0-9%+/=_-]+""", re.IGNORECASE)
 
 
 def _nothing(*_: object) -> None:

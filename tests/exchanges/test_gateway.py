@@ -678,14 +678,17 @@ def test_calls__retry_after_is_read_where_there_is_one(
     assert error.retry_after == seconds
 
 
-def test_calls__the_exchanges_words_arrive(server: RawServer, exchange: Gateway) -> None:
-    server.then(answer(400, refusal(-2010, "Account has insufficient balance for requested action.")))
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (-2010, "Account has insufficient balance for requested action."),
+        (-1022, "Signature for this request is not valid."),
+    ],
+)
+def test_calls__the_exchanges_words_arrive(server: RawServer, exchange: Gateway, code: int, text: str) -> None:
+    server.then(answer(400, refusal(code, text)))
     error = error_of(place, exchange)
-    assert (error.code, error.http_status, error.message) == (
-        -2010,
-        400,
-        "Account has insufficient balance for requested action.",
-    )
+    assert (error.code, error.http_status, error.message) == (code, 400, text)
 
 
 def test_calls__a_refused_key_is_an_account_error_after_earlier_success_too(
