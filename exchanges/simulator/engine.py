@@ -53,8 +53,8 @@ UNKNOWN_ORDER = "Unknown order sent."
 
 
 class Engine(Queries):
-    """`history_limit` closed orders (and trades per symbol) are kept per account; `journal_seconds` is how far
-    queries with `at` can look back."""
+    """`history_limit` closed orders (and trades per symbol) are kept per account; queries with `at` can look back
+    `journal_seconds`, and for balances twice `history_limit` changes."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Engine(Queries):
         journal = journal_seconds * 1_000_000
         self.house = Account(HOUSE, is_house=True)
         self._context = Context(
-            ledger=Ledger(journal),
+            ledger=Ledger(journal, journal_limit=2 * history_limit),
             house=self.house,
             exchange_caps=compile_exchange_filters(exchange_filters),
             new_client_order_id=new_client_order_id or _random_ids(seed),
@@ -91,6 +91,8 @@ class Engine(Queries):
     # ---------------------------------------------------------------------------------------- set-up
 
     def add_symbol(self, spec: SymbolSpec) -> None:
+        if spec.symbol in self._markets:
+            raise ValueError(f"Symbol {spec.symbol} exists.")
         self._markets[spec.symbol] = Market(spec, self._context)
 
     def add_account(self, account_id: str, balances: Mapping[str, int] | None = None, **fields: Any) -> Account:
@@ -236,7 +238,7 @@ class Engine(Queries):
             if request.quote_quantity is not None:
                 quantity, cost = self._quantity_for_quote(market, account, request, stp_mode)
             else:
-                cost, _ = market.walk(account, stp_mode, side, 0, quantity)
+                cost, _ = market.ahead(account, stp_mode, side).cost(quantity)
             return quantity, 0, cost if side is Side.BUY else quantity
         if side is Side.SELL:
             return quantity, 0, quantity
@@ -256,7 +258,8 @@ class Engine(Queries):
                 raise EngineError(-2010, INSUFFICIENT)
         if market.opposite(request.side).best() is None:
             raise EngineError(-2010, "Order book liquidity is less than symbol minimum quantity.")
-        quantity, offered, cost = market.walk_budget(account, stp_mode, request.side, quote)
+        ahead = market.ahead(account, stp_mode, request.side)
+        quantity, offered, cost = ahead.quantity(quote, market.filters.lot.step)
         for rule in (market.filters.lot, market.filters.market_lot):
             if quantity < max(rule.minimum, 1):
                 raise failure(rule.name)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exchanges.simulator.matching import Market, crosses
+from exchanges.simulator.lookahead import crosses
+from exchanges.simulator.matching import Market
 from exchanges.simulator.model import SCALE, Side
 
 Rows = Iterable[tuple[int, int]]

@@ -16,10 +16,11 @@ class Ledger:
     For each asset the balances of all accounts plus the fees equal what was issued.
     """
 
-    def __init__(self, journal_microseconds: int) -> None:
+    def __init__(self, journal_microseconds: int, journal_limit: int) -> None:
         self.fees: dict[str, int] = {}
         self.issued: dict[str, int] = {}
         self._journal_span = journal_microseconds
+        self._journal_limit = journal_limit
         self._journals: dict[str, deque[tuple[int, str, int, int]]] = {}
         # account -> asset -> (free, locked) before the call that is under way
         self._touched: dict[str, dict[str, tuple[int, int]]] = {}
@@ -78,7 +79,7 @@ class Ledger:
             account = self._accounts[account_id]
             journal = self._journals.get(account_id)
             if journal is None:
-                journal = self._journals[account_id] = deque()
+                journal = self._journals[account_id] = deque(maxlen=self._journal_limit)
             horizon = now - self._journal_span
             while journal and journal[0][0] < horizon:
                 journal.popleft()

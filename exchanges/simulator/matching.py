@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from typing import Any
 
-from exchanges.simulator.book import BookSide, Level
+from exchanges.simulator.book import BookSide
 from exchanges.simulator.commission import charge
 from exchanges.simulator.context import Context
 from exchanges.simulator.filters import compile_filters
+from exchanges.simulator.lookahead import Lookahead, affordable, crosses
 from exchanges.simulator.model import (
     MARKET_TYPES,
     NO_ID,
@@ -22,16 +23,22 @@ from exchanges.simulator.model import (
     OrderStatus,
     OrderType,
     PreventedMatch,
+    RejectReason,
     Side,
     StpMode,
     SymbolSpec,
     TimeInForce,
     Trade,
 )
+from exchanges.simulator.prevention import effective_mode, is_self_trade, losses
 from exchanges.simulator.stops import Stops
 from exchanges.simulator.tape import Tape
 
 PREVENTED_MATCHES = 5_000
+
+# the fields of an ExecutionEvent that say nothing unless it is about a trade, or about a prevented one
+_NOT_TRADED = (0, 0, 0, 0, None, NO_ID, False)
+_NOT_PREVENTED = (None,) * 6
 
 
 class Market:
@@ -72,51 +79,12 @@ class Market:
     def own_side(self, side: Side) -> BookSide:
         return self.bids if side is Side.BUY else self.asks
 
+    def ahead(self, account: Account, stp_mode: StpMode, side: Side, limit: int = 0) -> Lookahead:
+        return Lookahead(self.opposite(side), account, stp_mode, side, limit)
+
     def would_match(self, side: Side, price: int) -> bool:
         best = self.opposite(side).best_price()
         return best != 0 and crosses(side, price, best)
-
-    def available(self, account: Account, stp_mode: StpMode, side: Side, limit: int) -> Iterator[tuple[int, int, bool]]:
-        """What a `side` order of the account would meet, best first: (price, quantity, prevented). Prevented is
-        what self-trade prevention would take from the order for nothing; where it would end it, this ends.
-        `limit` 0 takes any price."""
-        for level in self.opposite(side):
-            if limit and not crosses(side, limit, level.price):
-                return
-            for order, quantity in _slices(level):
-                own = stp_mode is not StpMode.NONE and _is_self_trade(account, order.account)
-                if own and stp_mode in (StpMode.EXPIRE_TAKER, StpMode.EXPIRE_BOTH):
-                    return
-                if not own or stp_mode is not StpMode.EXPIRE_MAKER:
-                    prevented = own and _effective_mode(account, stp_mode, order) is not StpMode.TRANSFER
-                    yield level.price, quantity, prevented
-
-    def walk(self, account: Account, stp_mode: StpMode, side: Side, limit: int, quantity: int) -> tuple[int, bool]:
-        """(The quote amount for as much of `quantity` as the book has, whether it has all of it)."""
-        cost = 0
-        for price, offered, prevented in self.available(account, stp_mode, side, limit):
-            take = min(offered, quantity)
-            quantity -= take
-            if not prevented:
-                cost += price * take // SCALE
-            if quantity == 0:
-                return cost, True
-        return cost, False
-
-    def walk_budget(self, account: Account, stp_mode: StpMode, side: Side, budget: int) -> tuple[int, int, int]:
-        """(The quantity that the quote amount `budget` is good for, how much of it the book has, the cost of
-        that). What the book has not is reckoned at the last price it has."""
-        done = cost = price = 0
-        for price, offered, prevented in self.available(account, stp_mode, side, 0):
-            if prevented:
-                continue
-            if price * offered // SCALE >= budget - cost:
-                take = self._affordable(budget - cost, price)
-                return done + take, done + take, cost + price * take // SCALE
-            done += offered
-            cost += price * offered // SCALE
-        missing = self._affordable(budget - cost, price) if price else 0
-        return done + missing, done, cost
 
     # ------------------------------------------------------------------------------------------- placing
 
@@ -139,7 +107,7 @@ class Market:
         """Match a working order that is not on the book yet, then rest or expire what is left of it."""
         limit = order.price
         if order.time_in_force is TimeInForce.FOK and order.order_type is not OrderType.MARKET:
-            _, complete = self.walk(order.account, order.stp_mode, order.side, limit, order.remaining)
+            _, complete = self.ahead(order.account, order.stp_mode, order.side, limit).cost(order.remaining)
             if not complete:
                 self.expire(order, ExpiryReason.UNFILLED_FOK_ORDER_EXPIRED)
                 return
@@ -163,11 +131,11 @@ class Market:
             if level is None or (limit and not crosses(taker.side, limit, level.price)):
                 return
             maker = next(iter(level.orders.values()))
-            own = taker.stp_mode is not StpMode.NONE and _is_self_trade(taker.account, maker.account)
-            mode = _effective_mode(taker.account, taker.stp_mode, maker) if own else StpMode.NONE
+            own = taker.stp_mode is not StpMode.NONE and is_self_trade(taker.account, maker.account)
+            mode = effective_mode(taker.account, taker.stp_mode, maker) if own else StpMode.NONE
             quantity = min(taker.remaining, maker.visible)
             if mode in (StpMode.NONE, StpMode.TRANSFER) and self._exceeds_hold(taker, quantity, level.price):
-                quantity = self._affordable(taker.locked, level.price)
+                quantity = affordable(taker.locked, level.price, self.filters.lot.step)
                 if quantity == 0:
                     return
             if not own:
@@ -180,10 +148,6 @@ class Market:
     def _exceeds_hold(self, taker: Order, quantity: int, price: int) -> bool:
         """A market BUY spends what it holds; a limited one holds enough."""
         return taker.price == 0 and taker.side is Side.BUY and price * quantity // SCALE > taker.locked
-
-    def _affordable(self, amount: int, price: int) -> int:
-        quantity = amount * SCALE // price
-        return quantity - quantity % (self.filters.lot.step or 1)
 
     # ------------------------------------------------------------------------------------------- trading
 
@@ -310,13 +274,7 @@ class Market:
 
     def _prevent(self, taker: Order, maker: Order, mode: StpMode, quantity: int) -> None:
         """`quantity` is what would have traded now."""
-        taker_loss = maker_loss = 0
-        if mode in (StpMode.DECREMENT, StpMode.TRANSFER):
-            taker_loss = maker_loss = quantity
-        if mode in (StpMode.EXPIRE_TAKER, StpMode.EXPIRE_BOTH):
-            taker_loss = taker.remaining
-        if mode in (StpMode.EXPIRE_MAKER, StpMode.EXPIRE_BOTH):
-            maker_loss = maker.remaining
+        taker_loss, maker_loss = losses(mode, taker, maker, quantity)
         self.last_prevented_id += 1
         record = PreventedMatch(
             self.spec.symbol,
@@ -360,13 +318,19 @@ class Market:
         self._release_surplus(order)
         if order.remaining == 0:
             order.status = OrderStatus.EXPIRED_IN_MATCH
-            self._finish(order, tell=False)
-        resting = order.is_open and order.order_id in self.own_side(order.side).levels.get(order.price, _NOWHERE).orders
+            self._finish(order)
         self.report(
             order,
             ExecutionType.TRADE_PREVENTION,
-            on_book=resting,
-            prevention=(loss, counter.order_id, match, record.price),
+            on_book=order.visible > 0,
+            prevention=(
+                loss,
+                counter.order_id,
+                self.spec.symbol,
+                match,
+                record.price,
+                record.price * match // SCALE,
+            ),
         )
 
     # --------------------------------------------------------------------------------------- stop orders
@@ -386,7 +350,7 @@ class Market:
 
     def _hold_for_market(self, order: Order) -> None:
         """A triggered market BUY holds what the book asks for it, as far as the account can pay."""
-        cost, _ = self.walk(order.account, order.stp_mode, order.side, 0, order.remaining)
+        cost, _ = self.ahead(order.account, order.stp_mode, order.side).cost(order.remaining)
         self._release(order, order.locked)
         order.lock_price = 0
         balance = self.context.ledger.touch(order.account, self.quote)
@@ -399,7 +363,7 @@ class Market:
         """At somebody's request, whose own id is `client_order_id`."""
         self._leave(order)
         order.status = OrderStatus.CANCELED
-        self._finish(order, tell=False)
+        self._finish(order)
         self.report(
             order,
             ExecutionType.CANCELED,
@@ -411,7 +375,7 @@ class Market:
         self._leave(order)
         order.status = OrderStatus.EXPIRED
         order.expiry_reason = reason
-        self._finish(order, tell=False)
+        self._finish(order)
         self.report(order, ExecutionType.EXPIRED)
 
     def _leave(self, order: Order) -> None:
@@ -422,7 +386,7 @@ class Market:
             self.own_side(order.side).remove(order)
             self.update_id += 1
 
-    def _finish(self, order: Order, *, tell: bool = True) -> None:
+    def _finish(self, order: Order) -> None:
         """Closed: what it still held is free again."""
         if order.account.is_house:
             self.quotes.pop(order.order_id, None)
@@ -441,45 +405,29 @@ class Market:
         orig_client_order_id: str = "",
         on_book: bool = False,
         trade: Trade | None = None,
-        prevention: tuple[int, int, int, int] | None = None,
+        prevention: tuple[Any, ...] = _NOT_PREVENTED,
     ) -> None:
-        """Tell the order's owner. `prevention`: quantity lost, counter order, quantity and price prevented."""
+        """Tell the order's owner. `prevention` are the event's last six fields."""
         self.last_execution_id += 1
         if order.account.is_house:
             return
         context = self.context
-        event = ExecutionEvent(
-            order.account_id,
-            order,
-            execution_type,
-            self.last_execution_id,
-            context.now,
-            context.snapshot(order),
-            client_order_id or order.client_order_id,
-            orig_client_order_id,
-            on_book=on_book,
+        context.events.append(
+            ExecutionEvent(
+                order.account_id,
+                order,
+                execution_type,
+                self.last_execution_id,
+                context.now,
+                context.snapshot(order),
+                client_order_id or order.client_order_id,
+                orig_client_order_id,
+                RejectReason.NONE,
+                on_book,
+                *(_NOT_TRADED if trade is None else _traded(trade)),
+                *prevention,
+            )
         )
-        if trade is not None:
-            event = event._replace(
-                last_quantity=trade.quantity,
-                last_price=trade.price,
-                last_quote=trade.quote_quantity,
-                commission=trade.commission,
-                commission_asset=trade.commission_asset,
-                trade_id=trade.trade_id,
-                is_maker=trade.is_maker,
-            )
-        if prevention is not None:
-            loss, counter_order_id, quantity, price = prevention
-            event = event._replace(
-                last_prevented_quantity=loss,
-                counter_order_id=counter_order_id,
-                counter_symbol=self.spec.symbol,
-                prevented_execution_quantity=quantity,
-                prevented_execution_price=price,
-                prevented_execution_quote=price * quantity // SCALE,
-            )
-        context.events.append(event)
 
     # ----------------------------------------------------------------------------------------- the house
 
@@ -512,36 +460,13 @@ class Market:
         )
 
 
-_NOWHERE = Level(0)
-
-
-def _slices(level: Level) -> Iterator[tuple[Order, int]]:
-    """All that a level has in the order in which it trades: what an iceberg hides comes slice by slice at the
-    end of the queue."""
-    hidden: deque[tuple[Order, int]] = deque()
-    for order in level.orders.values():
-        yield order, order.visible
-        if order.visible < order.remaining:
-            hidden.append((order, order.remaining - order.visible))
-    while hidden:
-        order, left = hidden.popleft()
-        size = min(order.iceberg_quantity, left)
-        yield order, size
-        if size < left:
-            hidden.append((order, left - size))
-
-
-def crosses(side: Side, limit: int, price: int) -> bool:
-    """A `side` order with this limit takes that opposite price."""
-    return price <= limit if side is Side.BUY else price >= limit
-
-
-def _effective_mode(taker: Account, taker_mode: StpMode, maker: Order) -> StpMode:
-    """The taker's mode rules; a transfer needs two accounts and the maker's consent."""
-    if taker_mode is not StpMode.TRANSFER or (maker.stp_mode is StpMode.TRANSFER and taker is not maker.account):
-        return taker_mode
-    return StpMode.DECREMENT
-
-
-def _is_self_trade(one: Account, other: Account) -> bool:
-    return one is other or (one.trade_group_id != NO_ID and one.trade_group_id == other.trade_group_id)
+def _traded(trade: Trade) -> tuple[Any, ...]:
+    return (
+        trade.quantity,
+        trade.price,
+        trade.quote_quantity,
+        trade.commission,
+        trade.commission_asset,
+        trade.trade_id,
+        trade.is_maker,
+    )
