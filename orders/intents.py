@@ -121,11 +121,13 @@ def parse_intent(arguments: Mapping[str, Any], *, now: datetime) -> Intent:
     return intent
 
 
-def bind_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def bind_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fields: tuple[str, ...] = FIELDS
+) -> dict[str, Any]:
     """Positional and named arguments of a message -> one dict; raises `InvalidIntent` where they do not fit."""
-    if len(args) > len(FIELDS):
-        raise invalid("arguments", f"{len(args)} positional arguments, at most {len(FIELDS)} are known")
-    bound = dict(zip(FIELDS, args, strict=False))
+    if len(args) > len(fields):
+        raise invalid("arguments", f"{len(args)} positional arguments, at most {len(fields)} are known")
+    bound = dict(zip(fields, args, strict=False))
     for name, value in kwargs.items():
         if name in bound:
             raise invalid(name, "given twice")

@@ -1,0 +1,227 @@
+"""Writes about the outside world: instruments, balances, trading state; and the lease that shared work is done under."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from django.db import transaction
+
+from exchanges import clock
+from exchanges.errors import NotSent
+from exchanges.gateway import get_gateway
+from exchanges.models import Balance, ExchangeAccount, Instrument, Lease, TradingHalt, TradingState
+from exchanges.types import BalanceReport, InstrumentRules
+
+log = structlog.get_logger(__name__)
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_WAIT_SECONDS = 3.0
+_POLL_SECONDS = 0.02
+
+
+# -- leases --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def lease(name: str, *, seconds: float) -> Iterator[bool]:
+    """Yield True to the one process that may do the work called `name` now; a dead holder's lease runs out."""
+    holder = f"{os.getpid()}-{threading.get_ident()}"
+    taken = _take(name, holder, seconds)
+    if not taken and not Lease.objects.filter(pk=name).exists():
+        Lease.objects.bulk_create([Lease(name=name, expires_at=_LONG_AGO)], ignore_conflicts=True)
+        taken = _take(name, holder, seconds)
+    try:
+        yield taken
+    finally:
+        if taken:
+            Lease.objects.filter(pk=name, holder=holder).update(expires_at=_LONG_AGO)
+
+
+def _take(name: str, holder: str, seconds: float) -> bool:
+    now = clock.now()
+    updated = Lease.objects.filter(pk=name, expires_at__lte=now).update(
+        holder=holder, expires_at=now + timedelta(seconds=seconds)
+    )
+    return bool(updated)
+
+
+def do_once(name: str, *, is_done: Callable[[], bool], work: Callable[[], object]) -> None:
+    """Have `work` done by one of all the workers that want it now; the others wait until it is.
+
+    Raises `NotSent` where another worker is not done in time: whatever it was needed for was not sent.
+    """
+    give_up_at = clock.monotonic() + _WAIT_SECONDS
+    while not is_done():
+        with lease(name, seconds=30) as held:
+            if held:
+                if not is_done():
+                    work()
+                return
+        if clock.monotonic() > give_up_at:
+            raise NotSent(f"another worker is still busy with {name}", retry_after=1.0)
+        clock.sleep(_POLL_SECONDS)
+
+
+# -- instruments ---------------------------------------------------------------------------------------------------
+
+_INSTRUMENT_FIELDS = (
+    "base_asset",
+    "quote_asset",
+    "status",
+    "order_types",
+    "filters",
+    "quote_precision",
+    "quote_order_quantity_allowed",
+    "updated_at",
+)
+
+
+def sync_instruments(account: ExchangeAccount) -> dict[str, int]:
+    """Store exchangeInfo for the account's environment; returns how many were seen and how many changed."""
+    rows = get_gateway(account).fetch_instruments()
+    now = clock.now()
+    known = {i.symbol: i for i in _instruments(account)}
+    changed = [
+        instrument
+        for rules in rows
+        if _figures(instrument := _instrument(account, rules, now)) != _figures(known.get(rules.symbol))
+    ]
+    gone = set(known) - {rules.symbol for rules in rows}
+    with transaction.atomic():
+        Instrument.objects.bulk_create(
+            changed,
+            update_conflicts=True,
+            update_fields=_INSTRUMENT_FIELDS,
+            unique_fields=("exchange", "environment", "symbol"),
+            batch_size=200,
+        )
+        # A symbol that exchangeInfo no longer lists cannot be traded; its row stays for the orders that name it.
+        _instruments(account).filter(symbol__in=gone).exclude(status="DELISTED").update(
+            status="DELISTED", updated_at=now
+        )
+    log.info("instruments_synced", account=account.name, seen=len(rows), changed=len(changed), gone=len(gone))
+    return {"seen": len(rows), "changed": len(changed)}
+
+
+def ensure_instruments(account: ExchangeAccount) -> None:
+    """Fetch the instruments of an environment that has none yet."""
+    do_once(
+        f"instruments:{account.exchange}:{account.environment}",
+        is_done=lambda: _instruments(account).exists(),
+        work=lambda: sync_instruments(account),
+    )
+
+
+def _instruments(account: ExchangeAccount):  # type: ignore[no-untyped-def]
+    return Instrument.objects.filter(exchange=account.exchange, environment=account.environment)
+
+
+def _instrument(account: ExchangeAccount, rules: InstrumentRules, now: datetime) -> Instrument:
+    return Instrument(
+        exchange=account.exchange,
+        environment=account.environment,
+        symbol=rules.symbol,
+        base_asset=rules.base_asset,
+        quote_asset=rules.quote_asset,
+        status=rules.status,
+        order_types=sorted(rules.order_types),
+        filters=[dict(item) for item in rules.filters.values()],
+        quote_precision=rules.quote_precision,
+        quote_order_quantity_allowed=rules.quote_order_quantity_allowed,
+        updated_at=now,
+    )
+
+
+def _figures(instrument: Instrument | None) -> list[object]:
+    if instrument is None:
+        return []
+    return [getattr(instrument, name) for name in _INSTRUMENT_FIELDS if name != "updated_at"]
+
+
+# -- balances ------------------------------------------------------------------------------------------------------
+
+
+def sync_balances(account: ExchangeAccount) -> dict[str, int]:
+    """Ask for every balance and store it; returns how many rows were written."""
+    asked_at = clock.now()
+    report = get_gateway(account).fetch_account()
+    with transaction.atomic():
+        written = apply_balances(account, report.balances)
+        written += _zero_the_rest(account, {row.asset for row in report.balances}, report.updated_at)
+        ExchangeAccount.objects.filter(pk=account.pk).update(balances_synced_at=asked_at)
+    return {"written": written}
+
+
+def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
+    """Have balances that were asked for after `newer_than`, by one call shared by all workers."""
+    do_once(
+        f"balances:{account.name}",
+        is_done=lambda: ExchangeAccount.objects.filter(pk=account.pk, balances_synced_at__gte=newer_than).exists(),
+        work=lambda: sync_balances(account),
+    )
+
+
+def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:
+    """Store absolute figures; one that is older than what is known is passed over. Returns how many were written."""
+    known = {row.asset: row for row in Balance.objects.filter(account=account, asset__in=[r.asset for r in rows])}
+    fresh = []
+    for row in rows:
+        old = known.get(row.asset)
+        if old is None or (row.updated_at >= old.updated_at and (old.free, old.locked) != (row.free, row.locked)):
+            fresh.append(
+                Balance(
+                    account=account, asset=row.asset, free=row.free, locked=row.locked, updated_at=row.updated_at
+                )
+            )
+    Balance.objects.bulk_create(
+        fresh,
+        update_conflicts=True,
+        update_fields=("free", "locked", "updated_at"),
+        unique_fields=("account", "asset"),
+    )
+    return len(fresh)
+
+
+def _zero_the_rest(account: ExchangeAccount, seen: set[str], moment: datetime) -> int:
+    """The exchange lists non-zero balances only: what it does not list is zero."""
+    rest = Balance.objects.filter(account=account, updated_at__lte=moment).exclude(asset__in=seen)
+    return rest.exclude(free=Decimal(0), locked=Decimal(0)).update(free=0, locked=0, updated_at=moment)
+
+
+# -- trading state -------------------------------------------------------------------------------------------------
+
+
+def halt_trading(*, account: ExchangeAccount | None, reason: str, actor: str) -> None:
+    """Stop every send whose claim commits after this: of one account, or of all that exist or will exist."""
+    _set_trading(account, halted=True, reason=reason, actor=actor)
+
+
+def resume_trading(*, account: ExchangeAccount | None, reason: str, actor: str) -> None:
+    """Let an account trade again, or lift the halt of everything (accounts halted by themselves stay so)."""
+    _set_trading(account, halted=False, reason=reason, actor=actor)
+
+
+def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:
+    if not reason.strip():
+        raise ValueError("reason: say why")
+    if account is None:
+        TradingHalt.objects.update_or_create(
+            id=TradingHalt.ROW,
+            defaults={"is_halted": halted, "reason": reason, "changed_at": clock.now(), "changed_by": actor},
+        )
+    else:
+        account.trading_state = TradingState.HALTED if halted else TradingState.ACTIVE
+        account.trading_state_reason = reason
+        account.save(update_fields=["trading_state", "trading_state_reason"])
+    log.warning(
+        "trading_halted" if halted else "trading_resumed",
+        account=account.name if account else "*",
+        reason=reason,
+        actor=actor,
+    )

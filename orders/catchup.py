@@ -1,0 +1,311 @@
+"""Catching up with one account: what is open, what happened on a symbol, which trades are missing.
+
+A failed question judges nothing: errors of the gateway pass to the caller, who asks again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from exchanges import clock
+from exchanges.errors import OrderNotFound
+from exchanges.gateway import Gateway, get_gateway
+from exchanges.models import ExchangeAccount, SymbolCatchUp
+from exchanges.services import do_once, lease
+from exchanges.types import FillReport, OrderReport
+from orders.book import apply_fills, apply_report, open_break, record_event
+from orders.ids import split_client_order_id
+from orders.models import (
+    EXTERNAL_PREFIX,
+    RECOVERED_PREFIX,
+    BreakKind,
+    EventType,
+    ExchangeOrder,
+    Order,
+    Outcome,
+)
+from orders.states import OPEN, OrderStatus
+
+log = structlog.get_logger(__name__)
+
+PAGE = 1000
+_MAX_PAGES = 100
+_RECENT_ROWS = 200
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one run did."""
+
+    seen: int = 0
+    changed: int = 0
+    asked: int = 0
+    recovered: int = 0
+    external: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+# -- open orders ---------------------------------------------------------------------------------------------------
+
+
+def sync_open_orders(account: ExchangeAccount) -> dict[str, int]:
+    """Compare the account's open orders with the exchange's, asking about a single order only where one is missing.
+
+    One list call, whatever the number of open orders. Overlapping runs do it once.
+    """
+    with lease(f"sync:{account.name}", seconds=120) as held:
+        if not held:
+            return {"skipped": 1}
+        return _sync_open_orders(account).as_dict()
+
+
+def ensure_synced(account: ExchangeAccount) -> None:
+    """Have a complete comparison that is younger than `MAX_UNSYNCED_SECONDS`."""
+    limit = timedelta(seconds=settings.MAX_UNSYNCED_SECONDS)
+
+    def is_done() -> bool:
+        return ExchangeAccount.objects.filter(pk=account.pk, last_synced_at__gte=clock.now() - limit).exists()
+
+    do_once(f"sync:{account.name}", is_done=is_done, work=lambda: _sync_open_orders(account))
+
+
+def _sync_open_orders(account: ExchangeAccount) -> Counts:
+    gateway, asked_at, counts = get_gateway(account), clock.now(), Counts()
+    reports = gateway.fetch_open_orders()
+    apply_reports(account, reports, counts)
+    listed = {report.client_order_id for report in reports}
+    settled_before = asked_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
+    for attempt in _open_attempts(account, settled_before):
+        if attempt.client_order_id not in listed:
+            _ask_about(gateway, attempt, counts)
+    ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
+    log.info("open_orders_synced", account=account.name, **counts.as_dict())
+    return counts
+
+
+def _open_attempts(account: ExchangeAccount, acknowledged_before: datetime) -> list[ExchangeOrder]:
+    """Attempts that we hold open. A list may lag behind a fresh acknowledgement: those are left for the next run."""
+    rows = (
+        ExchangeOrder.objects.filter(order__account=account, order__status__in=[*OPEN])
+        .filter(outcome=Outcome.ACKNOWLEDGED, acknowledged_at__lt=acknowledged_before)
+        .select_related("order")
+    )
+    return list(rows)
+
+
+def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts) -> None:
+    """An order that we hold open is not in the list: ask for it alone. "Not found" proves nothing here."""
+    counts.asked += 1
+    before = attempt.order.version
+    try:
+        report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+    except OrderNotFound:
+        open_break(
+            attempt.order,
+            BreakKind.MISSING_AT_EXCHANGE,
+            subject=attempt.client_order_id,
+            details={"exchange_order_id": attempt.exchange_order_id},
+        )
+        return
+    order = apply_report(attempt, report)
+    counts.changed += order.version != before
+
+
+def apply_reports(account: ExchangeAccount, reports: Iterable[OrderReport], counts: Counts) -> None:
+    """Join reports into the book; an order without a row is recovered (ours) or recorded as external."""
+    reports = list(reports)
+    attempts = _attempts_for(account, reports)
+    for report in reports:
+        counts.seen += 1
+        attempt = attempts.get(report.client_order_id) or attempts.get(_exchange_key(report))
+        if attempt is None:
+            adopt_unknown(account, report, counts)
+            continue
+        before = attempt.order.version
+        counts.changed += apply_report(attempt, report).version != before
+
+
+def _attempts_for(account: ExchangeAccount, reports: list[OrderReport]) -> dict[str, ExchangeOrder]:
+    found: dict[str, ExchangeOrder] = {}
+    for start in range(0, len(reports), 500):
+        part = reports[start : start + 500]
+        rows = ExchangeOrder.objects.filter(account=account).select_related("order")
+        for row in rows.filter(client_order_id__in=[report.client_order_id for report in part]):
+            found[row.client_order_id] = row
+        missing = [r.exchange_order_id for r in part if r.client_order_id not in found]
+        if missing:
+            for row in rows.filter(exchange_order_id__in=missing):
+                found[f"{row.symbol}#{row.exchange_order_id}"] = row
+    return found
+
+
+def _exchange_key(report: OrderReport) -> str:
+    return f"{report.symbol}#{report.exchange_order_id}"
+
+
+# -- orders without a row ------------------------------------------------------------------------------------------
+
+
+def adopt_unknown(account: ExchangeAccount, report: OrderReport, counts: Counts) -> Order:
+    """Record an order of the exchange that our book lacks."""
+    order, attempt = _rows_for(account, report)
+    try:
+        with transaction.atomic():
+            if order._state.adding:
+                order.save(force_insert=True)
+                record_event(
+                    order, EventType.ADOPTED, actor="sync", source=report.source, details={"message": dict(report.raw)}
+                ).save(force_insert=True)
+            attempt.save(force_insert=True)
+    except IntegrityError:
+        # Another process has recorded it in the same moment.
+        attempt = ExchangeOrder.objects.select_related("order").get(
+            account=account, client_order_id=report.client_order_id
+        )
+    if order.is_external:
+        counts.external += 1
+    else:
+        counts.recovered += 1
+    log.warning("order_without_row", account=account.name, client_order_id=report.client_order_id)
+    return apply_report(attempt, report, actor="sync")
+
+
+def _rows_for(account: ExchangeAccount, report: OrderReport) -> tuple[Order, ExchangeOrder]:
+    """Unsaved rows for a stranger's order or for one of ours; a further attempt joins the intent's order."""
+    parts = split_client_order_id(report.client_order_id)
+    order = _known_order(account, *parts) if parts else None
+    number = parts[1] if parts else 1
+    if order is None:
+        order = _order_from(account, report, parts[0] if parts else None)
+        order.attempt = number
+    attempt = ExchangeOrder(
+        order=order,
+        account=account,
+        attempt=number,
+        client_order_id=report.client_order_id,
+        symbol=report.symbol,
+        outcome=Outcome.UNKNOWN,
+        quantity=report.quantity if report.quantity > 0 else None,
+        price=report.price if report.price > 0 else None,
+        stop_price=report.stop_price,
+        sent_at=report.created_at,
+    )
+    return order, attempt
+
+
+def _known_order(account: ExchangeAccount, hashed: str, attempt: int) -> Order | None:
+    """The order whose intent has this hash: recovered before, or known by another attempt."""
+    recovered = Order.objects.filter(account=account, intent_id=RECOVERED_PREFIX + hashed).first()
+    if recovered is not None:
+        return recovered
+    sibling = (
+        ExchangeOrder.objects.filter(account=account, client_order_id__startswith=f"bo-{hashed}-")
+        .select_related("order")
+        .first()
+    )
+    return sibling.order if sibling else None
+
+
+def _order_from(account: ExchangeAccount, report: OrderReport, hashed: str | None) -> Order:
+    is_limit = report.price > 0
+    by_quote = report.quote_quantity is not None and report.quote_quantity > 0
+    return Order(
+        account=account,
+        intent_id=RECOVERED_PREFIX + hashed if hashed else EXTERNAL_PREFIX + _external_key(report),
+        is_external=hashed is None,
+        symbol=report.symbol,
+        side=str(report.side),
+        order_type=report.order_type,
+        time_in_force=report.time_in_force if is_limit and report.order_type != "LIMIT_MAKER" else "",
+        quantity=None if by_quote else report.quantity,
+        quote_quantity=report.quote_quantity if by_quote else None,
+        price=report.price if is_limit else None,
+        stop_price=report.stop_price,
+        status=str(OrderStatus.PENDING_NEW),
+        created_at=report.created_at or clock.now(),
+        submitted_at=report.created_at or clock.now(),
+        next_check_at=clock.now(),
+    )
+
+
+def _external_key(report: OrderReport) -> str:
+    # The exchange numbers orders per symbol, and an intent id is unique per account.
+    return f"{report.symbol}:{report.exchange_order_id}"
+
+
+# -- a symbol's history --------------------------------------------------------------------------------------------
+
+
+def ensure_caught_up(account: ExchangeAccount, symbol: str, *, trusted_since: datetime) -> None:
+    """Have the symbol's history read after the moment since which this process trusts its database."""
+    done = SymbolCatchUp.objects.filter(account=account, symbol=symbol, caught_up_at__gte=trusted_since)
+    do_once(
+        f"catch-up:{account.name}:{symbol}",
+        is_done=done.exists,
+        work=lambda: catch_up_symbol(account, symbol),
+    )
+
+
+def catch_up_symbol(account: ExchangeAccount, symbol: str) -> dict[str, int]:
+    """Read the symbol's orders since the last one known and recover those of ours that have no row.
+
+    Without any known order: the newest page. Orders of strangers that are over are not imported.
+    """
+    gateway, asked_at, counts = get_gateway(account), clock.now(), Counts()
+    last_known = _last_known_id(account, symbol)
+    for _ in range(_MAX_PAGES):
+        page = gateway.fetch_all_orders(symbol=symbol, from_order_id=last_known, limit=PAGE)
+        # Ours in form; whether an order is of this deployment shows when its intent comes again.
+        ours = [report for report in page if split_client_order_id(report.client_order_id)]
+        apply_reports(account, ours, counts)
+        if last_known is None or len(page) < PAGE:
+            break
+        last_known = str(max(int(report.exchange_order_id) for report in page) + 1)
+    SymbolCatchUp.objects.update_or_create(account=account, symbol=symbol, defaults={"caught_up_at": asked_at})
+    log.info("symbol_caught_up", account=account.name, symbol=symbol, **counts.as_dict())
+    return counts.as_dict()
+
+
+def _last_known_id(account: ExchangeAccount, symbol: str) -> str | None:
+    recent = (
+        ExchangeOrder.objects.filter(account=account, symbol=symbol)
+        .exclude(exchange_order_id="")
+        .order_by("-id")
+        .values_list("exchange_order_id", flat=True)[:_RECENT_ROWS]
+    )
+    numbers = [int(text) for text in recent if text.isdigit()]
+    return str(max(numbers)) if numbers else None
+
+
+# -- missing trades ------------------------------------------------------------------------------------------------
+
+
+def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
+    """Ask for the trades of one order, page by page, and store those that are new."""
+    from_trade_id: str | None = None
+    for _ in range(_MAX_PAGES):
+        fills = gateway.fetch_trades(
+            symbol=attempt.symbol,
+            exchange_order_id=attempt.exchange_order_id,
+            from_trade_id=from_trade_id,
+            limit=PAGE,
+        )
+        mine = [fill for fill in fills if fill.exchange_order_id == attempt.exchange_order_id]
+        if mine:
+            apply_fills(attempt, mine)
+        if len(fills) < PAGE:
+            break
+        from_trade_id = str(_last_trade(fills) + 1)
+    return attempt.order
+
+
+def _last_trade(fills: list[FillReport]) -> int:
+    return max(int(fill.trade_id) for fill in fills)

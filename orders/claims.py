@@ -1,0 +1,371 @@
+"""Claiming a send: the gate and the attempt's row in one transaction, committed before a byte leaves.
+
+Exactly one worker wins a claim, by a unique insert (a new intent) or by a compare-and-swap (a stored order). The request's
+timestamp and recvWindow are committed with it and never renewed, so that the exchange refuses a winner who comes too late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+
+from exchanges import clock
+from exchanges.models import Environment
+from exchanges.types import InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
+from orders import memory
+from orders.book import record_event, swap
+from orders.gate import GateFacts, ensure_halt_row, read_facts
+from orders.ids import client_order_id, intent_hash
+from orders.intents import COMPARED, Intent, IntentConflict, invalid
+from orders.models import RECOVERED_PREFIX, EventType, ExchangeOrder, Order, OrderEvent, Outcome
+from orders.risk import Denial, Figures, check_balance, check_figures, check_instrument, check_standing, quantise
+from orders.states import OrderStatus, next_status
+
+PAST_DEADLINE = "PAST_DEADLINE"
+
+# A claim whose sender has not reported by then is looked into; the request's own time-out is shorter.
+_SENDER_GRACE = timedelta(seconds=1)
+
+
+class Remedy(Enum):
+    """What has to be fetched from the exchange before the gate can decide."""
+
+    INSTRUMENTS = "instruments"
+    SYNC = "sync"
+    CATCH_UP = "catch_up"
+    BALANCES = "balances"
+
+
+class RemedyNeeded(Exception):
+    """The gate cannot decide on what is known; nothing was written."""
+
+    def __init__(self, remedy: Remedy) -> None:
+        super().__init__(remedy.value)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right, and the duty, to send one request."""
+
+    order: Order
+    attempt: ExchangeOrder
+
+    def request(self) -> OrderRequest:
+        order, attempt = self.order, self.attempt
+        assert attempt.request_timestamp_ms is not None and attempt.recv_window_ms is not None
+        return OrderRequest(
+            symbol=order.symbol,
+            side=Side(order.side),
+            order_type=OrderType(order.order_type),
+            client_order_id=attempt.client_order_id,
+            timestamp_ms=attempt.request_timestamp_ms,
+            recv_window_ms=attempt.recv_window_ms,
+            quantity=attempt.quantity,
+            quote_quantity=attempt.quote_quantity,
+            price=attempt.price,
+            stop_price=attempt.stop_price,
+            time_in_force=TimeInForce(order.time_in_force) if order.time_in_force else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a claim is made under: the exchange's clock, when this pass began, and what it has fetched already."""
+
+    exchange_now_ms: int
+    started_at: datetime
+    remedied: frozenset[Remedy]
+
+
+def hash_for(environment: str, account: str, intent_id: str) -> str:
+    return intent_hash(
+        deployment_id=settings.DEPLOYMENT_ID, environment=environment, account=account, intent_id=intent_id
+    )
+
+
+def intent_of(order: Order, account: str) -> Intent:
+    """The intent behind a stored order."""
+    return Intent(
+        intent_id=order.intent_id,
+        account=account,
+        symbol=order.symbol,
+        side=Side(order.side),
+        order_type=OrderType(order.order_type),
+        quantity=order.quantity,
+        quote_quantity=order.quote_quantity,
+        price=order.price,
+        stop_price=order.stop_price,
+        time_in_force=TimeInForce(order.time_in_force) if order.time_in_force else None,
+        strategy=order.strategy,
+    )
+
+
+def require_same_intent(order: Order, intent: Intent) -> None:
+    """Raises `IntentConflict` naming the first argument in which the stored order differs."""
+    for name in COMPARED:
+        ours, theirs = getattr(order, name) or None, getattr(intent, name)
+        if ours != theirs:
+            shown = [value if isinstance(value, str | None) else plain(value) for value in (ours, theirs)]
+            raise IntentConflict(f"{name}: intent {intent.intent_id!r} is known with {shown[0]}, not {shown[1]}")
+
+
+def new_order(intent: Intent, account_id: int, now: datetime) -> Order:
+    """An unsaved order for the intent, CREATED."""
+    submitted_at = intent.submitted_at or now
+    within = intent.place_within or timedelta(seconds=settings.PLACE_WITHIN_SECONDS)
+    return Order(
+        account_id=account_id,
+        intent_id=intent.intent_id,
+        symbol=intent.symbol,
+        side=str(intent.side),
+        order_type=str(intent.order_type),
+        time_in_force=str(intent.time_in_force or ""),
+        quantity=intent.quantity,
+        quote_quantity=intent.quote_quantity,
+        price=intent.price,
+        stop_price=intent.stop_price,
+        strategy=intent.strategy,
+        status=str(OrderStatus.CREATED),
+        created_at=now,
+        submitted_at=submitted_at,
+        place_by=submitted_at + within,
+        next_check_at=now,
+    )
+
+
+def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
+    """Record a new intent: claimed for sending, denied, or too late. An intent known already gives its order.
+
+    Raises `RemedyNeeded`, `InvalidIntent` for an unknown account, `IntentConflict`, and lets `IntegrityError` pass where
+    another worker recorded the intent in the same moment.
+    """
+    with transaction.atomic():
+        facts = facts_for(intent)
+        if facts.order_id is not None:
+            order = Order.objects.get(pk=facts.order_id)
+            require_same_intent(order, intent)
+            return order
+        if facts.recovered_order_id is not None:
+            return _adopt_recovered(facts.recovered_order_id, intent)
+        now = clock.now()
+        order = new_order(intent, facts.account_id, now)
+        verdict, figures = decide(intent, facts, conditions, order.place_by, now)
+        created = record_event(order, EventType.CREATED, actor=intent.strategy or "orchestrator")
+        if verdict is not None:
+            _close(order, verdict, now, attempts_left=False)
+            order.save(force_insert=True)
+            OrderEvent.objects.bulk_create([created, _closing_event(order, verdict)])
+            return order
+        attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
+        _mark_claimed(order, attempt, now)
+        order.save(force_insert=True)
+        attempt.save(force_insert=True)
+        OrderEvent.objects.bulk_create([created, _claim_event(order, attempt)])
+        return Claim(order, attempt)
+
+
+def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | Order:
+    """Claim a CREATED order for one more attempt; gives the order where it was denied, too late or taken by another."""
+    intent = intent_of(order, account)
+    with transaction.atomic():
+        facts = facts_for(intent)
+        if order.status != OrderStatus.CREATED:
+            return order
+        now = clock.now()
+        verdict, figures = decide(intent, facts, conditions, order.place_by, now)
+        previous = order.status
+        if verdict is not None:
+            left = order.exchange_orders.exclude(outcome=Outcome.NOT_SENT).exists()
+            draft = Order(pk=order.pk, status=order.status)
+            _close(draft, verdict, now, attempts_left=left)
+            if swap(
+                order,
+                status=draft.status,
+                reason_code=draft.reason_code,
+                reason=draft.reason,
+                closed_at=now,
+                next_check_at=None,
+            ):
+                _closing_event(order, verdict).save(force_insert=True)
+            else:
+                order.refresh_from_db()
+            return order
+        attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
+        draft = Order(pk=order.pk, status=order.status, attempt=order.attempt)
+        _mark_claimed(draft, attempt, now)
+        if not swap(
+            order,
+            status=draft.status,
+            attempt=draft.attempt,
+            next_check_at=draft.next_check_at,
+            reason_code="",
+            reason="",
+        ):
+            order.refresh_from_db()
+            return order
+        attempt.save(force_insert=True)
+        _claim_event(order, attempt, previous).save(force_insert=True)
+        return Claim(order, attempt)
+
+
+def facts_for(intent: Intent) -> GateFacts:
+    """The gate's reading for an intent; raises `InvalidIntent` for an unknown account."""
+    for _ in range(2):
+        facts = read_facts(
+            account=intent.account,
+            symbol=intent.symbol,
+            side=intent.side,
+            intent_id=intent.intent_id,
+            recovered_intent_ids=[
+                RECOVERED_PREFIX + hash_for(environment, intent.account, intent.intent_id)
+                for environment in Environment.values
+            ],
+            remembered_client_order_id=memory.remembered(intent.account),
+        )
+        if facts is not None:
+            return facts
+        ensure_halt_row()
+    raise invalid("account", f"there is no account named {intent.account!r}")
+
+
+def decide(
+    intent: Intent, facts: GateFacts, conditions: Conditions, place_by: datetime | None, now: datetime
+) -> tuple[Denial | None, Figures]:
+    """The gate: None and the figures to send, or why not. Raises `RemedyNeeded` where what is known does not suffice."""
+    figures = Figures(
+        side=intent.side,
+        order_type=intent.order_type,
+        quantity=intent.quantity,
+        quote_quantity=intent.quote_quantity,
+        price=intent.price,
+        stop_price=intent.stop_price,
+        time_in_force=intent.time_in_force,
+    )
+    if place_by is not None and now >= place_by:
+        return Denial(PAST_DEADLINE, f"not sent by {place_by.isoformat()}"), figures
+    if denial := check_standing(facts.standing, intent.side):
+        return denial, figures
+    if facts.rules is None and Remedy.INSTRUMENTS not in conditions.remedied:
+        raise RemedyNeeded(Remedy.INSTRUMENTS)
+    if denial := check_instrument(facts.rules, intent.symbol, figures):
+        return denial, figures
+    assert facts.rules is not None
+    quantised = quantise(facts.rules, figures)
+    if denial := check_figures(facts.rules, figures, quantised):
+        return denial, quantised
+    _require_fresh(facts, conditions, now)
+    return _check_balance(facts, facts.rules, quantised, conditions), quantised
+
+
+def _require_fresh(facts: GateFacts, conditions: Conditions, now: datetime) -> None:
+    done = conditions.remedied
+    if Remedy.SYNC not in done and _older(facts.last_synced_at, now, settings.MAX_UNSYNCED_SECONDS):
+        raise RemedyNeeded(Remedy.SYNC)
+    if Remedy.CATCH_UP not in done:
+        if facts.remembered_order_is_gone:
+            memory.distrust_the_book()
+            raise RemedyNeeded(Remedy.CATCH_UP)
+        if facts.caught_up_at is None or facts.caught_up_at < memory.trusted_since():
+            raise RemedyNeeded(Remedy.CATCH_UP)
+    if Remedy.BALANCES not in done and _older(facts.balances_synced_at, now, settings.BALANCE_MAX_AGE_SECONDS):
+        raise RemedyNeeded(Remedy.BALANCES)
+
+
+def _older(moment: datetime | None, now: datetime, seconds: float) -> bool:
+    return moment is None or now - moment > timedelta(seconds=seconds)
+
+
+def _check_balance(
+    facts: GateFacts, rules: InstrumentRules, quantised: Figures, conditions: Conditions
+) -> Denial | None:
+    denial = check_balance(rules, quantised, facts.free if facts.free is not None else Decimal(0))
+    if denial is not None and Remedy.BALANCES not in conditions.remedied:
+        # A refusal for lack of money is made on a figure of this very moment only.
+        raise RemedyNeeded(Remedy.BALANCES)
+    return denial
+
+
+def _adopt_recovered(order_id: UUID, intent: Intent) -> Order:
+    """The intent of an order that was found at the exchange without its row has come again: it is that order."""
+    order = Order.objects.get(pk=order_id)
+    require_same_intent(order, intent)
+    previous_id = order.intent_id
+    if not swap(order, intent_id=intent.intent_id, strategy=intent.strategy):
+        order.refresh_from_db()
+        return order
+    record_event(
+        order, EventType.ADOPTED, actor="gate", previous_status=order.status, details={"recovered_as": previous_id}
+    ).save(force_insert=True)
+    return order
+
+
+def _attempt(
+    order: Order, intent: Intent, environment: str, figures: Figures, conditions: Conditions, now: datetime
+) -> ExchangeOrder:
+    number = order.attempt + 1
+    return ExchangeOrder(
+        order=order,
+        account_id=order.account_id,
+        attempt=number,
+        client_order_id=client_order_id(hash_for(environment, intent.account, intent.intent_id), number),
+        symbol=order.symbol,
+        quantity=figures.quantity,
+        quote_quantity=figures.quote_quantity,
+        price=figures.price,
+        stop_price=figures.stop_price,
+        request_timestamp_ms=conditions.exchange_now_ms,
+        recv_window_ms=settings.EXCHANGE_RECV_WINDOW_MS,
+        sent_at=now,
+    )
+
+
+def _mark_claimed(order: Order, attempt: ExchangeOrder, now: datetime) -> None:
+    order.status = str(next_status(OrderStatus(order.status), OrderStatus.PENDING_NEW))
+    order.attempt = attempt.attempt
+    order.next_check_at = now + timedelta(milliseconds=settings.EXCHANGE_REQUEST_TIMEOUT_MS) + _SENDER_GRACE
+
+
+def _close(order: Order, verdict: Denial, now: datetime, *, attempts_left: bool) -> None:
+    """DENIED if nothing ever left, NOT_PLACED if the deadline passed or an earlier attempt is proven absent."""
+    late = verdict.code == PAST_DEADLINE or attempts_left
+    status = OrderStatus.NOT_PLACED if late else OrderStatus.DENIED
+    order.status = str(next_status(OrderStatus(order.status), status))
+    order.reason_code, order.reason = verdict.code, verdict.text
+    order.closed_at, order.next_check_at = now, None
+
+
+def _closing_event(order: Order, verdict: Denial) -> OrderEvent:
+    denied = order.status == OrderStatus.DENIED
+    return record_event(
+        order,
+        EventType.DENIED if denied else EventType.NOT_PLACED,
+        actor="gate",
+        previous_status=OrderStatus.CREATED,
+        details={"code": verdict.code, "reason": verdict.text},
+    )
+
+
+def _claim_event(order: Order, attempt: ExchangeOrder, previous: str = OrderStatus.CREATED) -> OrderEvent:
+    return record_event(
+        order,
+        EventType.CLAIMED,
+        actor="worker",
+        previous_status=previous,
+        details={
+            "client_order_id": attempt.client_order_id,
+            "request_timestamp_ms": attempt.request_timestamp_ms,
+            "recv_window_ms": attempt.recv_window_ms,
+            **{
+                name: plain(value)
+                for name in ("quantity", "quote_quantity", "price", "stop_price")
+                if (value := getattr(attempt, name)) is not None
+            },
+        },
+    )

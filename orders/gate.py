@@ -1,0 +1,122 @@
+"""What the gate and the claim need to know, read by one statement in the transaction that claims the send.
+
+The halt row and the account row are read under a share lock (on PostgreSQL; SQLite's write lock does it there), so that a
+halt that has committed is seen by every later claim. Django's ORM has no `FOR SHARE`, hence the SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from exchanges.models import TradingHalt, instrument_rules
+from exchanges.types import InstrumentRules, Side
+from orders.risk import AccountStanding
+
+_STATEMENT = """
+SELECT h.is_halted, h.reason,
+       a.id, a.exchange, a.environment, a.is_enabled, a.trading_state, a.trading_state_reason,
+       a.last_synced_at, a.balances_synced_at,
+       i.id, i.updated_at, b.free, c.caught_up_at,
+       (SELECT o.id FROM orders_order o WHERE o.account_id = a.id AND o.intent_id = %s),
+       (SELECT o.id FROM orders_order o WHERE o.account_id = a.id AND o.intent_id =
+          CASE a.environment WHEN 'live' THEN %s WHEN 'testnet' THEN %s ELSE %s END),
+       EXISTS (SELECT 1 FROM orders_exchangeorder e WHERE e.account_id = a.id AND e.client_order_id = %s)
+  FROM exchanges_tradinghalt h
+  CROSS JOIN exchanges_exchangeaccount a
+  LEFT JOIN exchanges_instrument i ON i.exchange = a.exchange AND i.environment = a.environment AND i.symbol = %s
+  LEFT JOIN exchanges_balance b ON b.account_id = a.id AND b.asset = {asset_column}
+  LEFT JOIN exchanges_symbolcatchup c ON c.account_id = a.id AND c.symbol = %s
+ WHERE h.id = 1 AND a.name = %s
+"""
+_ASSET_COLUMN = {Side.BUY: "i.quote_asset", Side.SELL: "i.base_asset"}
+_BY_SIDE = {side: _STATEMENT.format(asset_column=column) for side, column in _ASSET_COLUMN.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """One consistent reading. `free` is None where no balance row exists for the asset that would be spent."""
+
+    account_id: int
+    exchange: str
+    environment: str
+    standing: AccountStanding
+    last_synced_at: datetime | None
+    balances_synced_at: datetime | None
+    rules: InstrumentRules | None
+    free: Decimal | None
+    caught_up_at: datetime | None
+    order_id: UUID | None
+    recovered_order_id: UUID | None
+    remembered_order_is_gone: bool
+
+
+def read_facts(
+    *,
+    account: str,
+    symbol: str,
+    side: Side,
+    intent_id: str,
+    recovered_intent_ids: Sequence[str],
+    remembered_client_order_id: str,
+) -> GateFacts | None:
+    """Read under the share lock; None if there is no such account. Must run inside a transaction.
+
+    `recovered_intent_ids`: what the intent's order would be called if it had been recovered, for `live`, `testnet` and
+    `simulator`, in this order (which of them it is, only the account's row says).
+    """
+    statement = _BY_SIDE[side] + ("" if connection.vendor == "sqlite" else " FOR SHARE OF h, a")
+    parameters = (intent_id, *recovered_intent_ids, remembered_client_order_id, symbol, symbol, account)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        row = cursor.fetchone()
+    return None if row is None else _facts(row, has_memory=bool(remembered_client_order_id))
+
+
+def ensure_halt_row() -> None:
+    """The gate joins the halt row: make it, where a restore or a flush has lost it."""
+    TradingHalt.objects.get_or_create(id=TradingHalt.ROW)
+
+
+def _facts(row: tuple[Any, ...], *, has_memory: bool) -> GateFacts:
+    instrument_id, instrument_updated_at = row[10], _moment(row[11])
+    rules = None
+    if instrument_id is not None and instrument_updated_at is not None:
+        rules = instrument_rules(instrument_id, instrument_updated_at)
+    return GateFacts(
+        account_id=row[2],
+        exchange=row[3],
+        environment=row[4],
+        standing=AccountStanding(
+            is_enabled=bool(row[5]),
+            trading_state=row[6],
+            trading_state_reason=row[7],
+            everything_halted=bool(row[0]),
+            halt_reason=row[1],
+        ),
+        last_synced_at=_moment(row[8]),
+        balances_synced_at=_moment(row[9]),
+        rules=rules,
+        free=None if row[12] is None else Decimal(row[12]),
+        caught_up_at=_moment(row[13]),
+        order_id=_uuid(row[14]),
+        recovered_order_id=_uuid(row[15]),
+        remembered_order_is_gone=has_memory and not row[16],
+    )
+
+
+def _moment(value: datetime | str | None) -> datetime | None:
+    """SQLite hands raw statements text without a zone; it is UTC."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _uuid(value: UUID | str | None) -> UUID | None:
+    return UUID(value) if isinstance(value, str) else value

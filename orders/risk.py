@@ -1,0 +1,118 @@
+"""The pre-trade checks: what must hold before an order may leave. Pure; each refusal has a stable code and both figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from exchanges.types import EXACT, InstrumentRules, OrderType, Side, TimeInForce, plain
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why an order may not leave."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """An order's type and figures: as requested, or quantised as the exchange will see them."""
+
+    side: Side
+    order_type: OrderType
+    quantity: Decimal | None
+    quote_quantity: Decimal | None
+    price: Decimal | None
+    stop_price: Decimal | None
+    time_in_force: TimeInForce | None = None
+
+    def spent(self, rules: InstrumentRules) -> tuple[str, Decimal | None]:
+        """Asset and amount that this order may spend; the amount is None where the price is the market's."""
+        if self.side is Side.SELL:
+            return rules.base_asset, self.quantity
+        if self.quote_quantity is not None:
+            return rules.quote_asset, self.quote_quantity
+        if self.price is not None and self.quantity is not None:
+            return rules.quote_asset, EXACT.multiply(self.price, self.quantity)
+        return rules.quote_asset, None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStanding:
+    """What the account may do now."""
+
+    is_enabled: bool
+    trading_state: str
+    trading_state_reason: str
+    everything_halted: bool
+    halt_reason: str
+
+
+def check_standing(standing: AccountStanding, side: Side) -> Denial | None:
+    """Is the account allowed to trade at all?"""
+    if standing.everything_halted:
+        return Denial("HALTED", f"all trading is halted: {standing.halt_reason}")
+    if not standing.is_enabled:
+        return Denial("ACCOUNT_DISABLED", "the account is disabled")
+    if standing.trading_state == "HALTED":
+        return Denial("HALTED", f"the account is halted: {standing.trading_state_reason}")
+    if standing.trading_state == "REDUCING" and side is Side.BUY:
+        return Denial("REDUCING", f"the account may only reduce: {standing.trading_state_reason}")
+    return None
+
+
+def check_instrument(rules: InstrumentRules | None, symbol: str, figures: Figures) -> Denial | None:
+    """Is the instrument known, trading, and does it take this type of order?"""
+    if rules is None:
+        return Denial("UNKNOWN_INSTRUMENT", f"{symbol} is not known for this account's exchange")
+    if not rules.is_trading:
+        return Denial("INSTRUMENT_NOT_TRADING", f"{symbol} has status {rules.status}")
+    if rules.order_types and figures.order_type not in rules.order_types:
+        return Denial("ORDER_TYPE_NOT_SUPPORTED", f"{symbol} does not take {figures.order_type}")
+    if figures.quote_quantity is not None and not rules.quote_order_quantity_allowed:
+        return Denial("ORDER_TYPE_NOT_SUPPORTED", f"{symbol} does not take MARKET orders by quote quantity")
+    return None
+
+
+def quantise(rules: InstrumentRules, figures: Figures) -> Figures:
+    """Figures on the exchange's grid: quantity down to the step, prices to the tick, never to a worse one for us."""
+    is_market = figures.order_type is OrderType.MARKET
+    return Figures(
+        side=figures.side,
+        order_type=figures.order_type,
+        quantity=None if figures.quantity is None else rules.quantise_quantity(figures.quantity, is_market=is_market),
+        quote_quantity=None
+        if figures.quote_quantity is None
+        else rules.quantise_quote_quantity(figures.quote_quantity),
+        price=None if figures.price is None else rules.quantise_price(figures.price, figures.side),
+        stop_price=None if figures.stop_price is None else rules.quantise_price(figures.stop_price, figures.side),
+        time_in_force=figures.time_in_force,
+    )
+
+
+def check_figures(rules: InstrumentRules, requested: Figures, quantised: Figures) -> Denial | None:
+    """Do the quantised figures pass the instrument's filters?"""
+    for name in ("quantity", "quote_quantity", "price", "stop_price"):
+        value = getattr(quantised, name)
+        if value is not None and value <= 0:
+            asked = plain(getattr(requested, name))
+            return Denial("ROUNDS_TO_ZERO", f"{name} {asked} becomes zero on the exchange's grid")
+    violation = rules.check(
+        side=quantised.side,
+        order_type=quantised.order_type,
+        quantity=quantised.quantity,
+        quote_quantity=quantised.quote_quantity,
+        price=quantised.price,
+        stop_price=quantised.stop_price,
+    )
+    return Denial(violation.code, violation.text) if violation else None
+
+
+def check_balance(rules: InstrumentRules, quantised: Figures, free: Decimal) -> Denial | None:
+    """Is the free balance enough for what the order may spend?"""
+    asset, amount = quantised.spent(rules)
+    if amount is not None and amount > free:
+        return Denial("INSUFFICIENT_BALANCE", f"needs {plain(amount)} {asset}, free are {plain(free)} {asset}")
+    return None
