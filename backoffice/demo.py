@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 ACCOUNT = "demo"
@@ -36,51 +36,52 @@ def simulator_argv(port: int, var: Path) -> list[str]:
 @dataclass(frozen=True)
 class Login:
     name: str
-    password: str
+    role: str | None  # its group; None: a superuser
     may: str
+    password: str
 
 
-def _logins_file(var: Path) -> Path:
-    return var / "demo_logins.json"
+_ROLES = (
+    ("admin", None, "may do everything"),
+    ("trader", "Trader", "sees all, cancels orders, halts trading"),
+    ("viewer", "Viewer", "sees all"),
+)
 
 
 def read_logins(var: Path) -> list[Login]:
     """The demo's logins; their passwords are made once for each `var/`, so that no two installations share one."""
-    file = _logins_file(var)
+    file = var / "demo_logins.json"
     if not file.exists():
-        roles = {"admin": "may do everything", "trader": "sees all, cancels orders, halts", "viewer": "sees all"}
-        logins = [Login(name, f"{name}-{secrets.token_hex(4)}", may) for name, may in roles.items()]
         file.touch(mode=0o600)
-        file.write_text(json.dumps([asdict(login) for login in logins]))
-    return [Login(**item) for item in json.loads(file.read_text())]
+        file.write_text(json.dumps({name: f"{name}-{secrets.token_hex(4)}" for name, _, _ in _ROLES}))
+    passwords = json.loads(file.read_text())
+    return [Login(name, role, may, passwords[name]) for name, role, may in _ROLES]
 
 
 def seed(var: Path) -> None:
     """Add what is missing; nothing that is there is changed, but for passwords that are no longer the printed ones."""
     from exchanges.models import Environment, ExchangeAccount
     from exchanges.services import sync_instruments
+    from orders.management.commands.setup_roles import setup_roles
 
     account, _ = ExchangeAccount.objects.get_or_create(name=ACCOUNT, defaults={"environment": Environment.SIMULATOR})
     sync_instruments(account)
+    setup_roles()
     for login in read_logins(var):
         _seed_login(login)
 
 
 def _seed_login(login: Login) -> None:
-    from django.contrib.auth.models import Permission, User
+    from django.contrib.auth.models import Group, User
 
-    user, _ = User.objects.get_or_create(
-        username=login.name, defaults={"is_staff": True, "is_superuser": login.name == "admin"}
+    user, is_new = User.objects.get_or_create(
+        username=login.name, defaults={"is_staff": True, "is_superuser": login.role is None}
     )
+    if is_new and login.role:
+        user.groups.add(Group.objects.get(name=login.role))
     if not user.check_password(login.password):
         user.set_password(login.password)
         user.save(update_fields=["password"])
-    ours = Permission.objects.filter(content_type__app_label__in=["orders", "exchanges"])
-    if login.name != "admin":
-        user.user_permissions.add(*ours.filter(codename__startswith="view_"))
-    if login.name == "trader":
-        # The verbs have permissions of their own; resuming after a halt is another person's decision.
-        user.user_permissions.add(*ours.exclude(codename__regex="^(view|add|change|delete|resume)_"))
 
 
 def main() -> None:

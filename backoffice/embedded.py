@@ -98,10 +98,10 @@ def stop(process: subprocess.Popen[bytes], *, patience: float = 5.0, signal_numb
     process.wait()
 
 
-def tail(log: Path, lines: int = 20) -> str:
-    if not log.exists():
-        return "(no output)"
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def tail(log: Path, lines: int = 20, *, start: int = 0) -> str:
+    """The last lines of a log, of what was written behind byte `start`."""
+    written = log.read_bytes()[start:] if log.exists() else b""
+    return "\n".join(written.decode(errors="replace").splitlines()[-lines:]) or "(no output)"
 
 
 class StartFailed(RuntimeError):

@@ -63,6 +63,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     failures: deque[float] = field(default_factory=deque)
     start_at: float = 0.0
+    log_from: int = 0  # where in the log its present run begins
 
     @property
     def log(self) -> Path:
@@ -122,13 +123,14 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         death_signal = signal.SIGTERM if child.is_server else signal.SIGKILL  # servers save their data
+        child.log_from = child.log.stat().st_size if child.log.exists() else 0
         child.process = spawn(child.argv, log=child.log, env=self.env, cwd=ROOT, death_signal=death_signal)
 
     def _note_failure(self, child: Child, now: float) -> None:
         assert child.process is not None
         signal_group(child.process, signal.SIGKILL)
         story = f"{child.name} ended (exit status {child.process.returncode}); the end of {_short(child.log)}:"
-        story += f"\n{_indent(tail(child.log))}"
+        story += f"\n{_indent(tail(child.log, start=child.log_from))}"
         child.process = None
         child.failures.append(now)
         while child.failures[0] < now - FAILURE_WINDOW:

@@ -66,6 +66,17 @@ def test_watch__starts_an_ended_child_again_and_names_it(
     assert "the first run failed" in output
 
 
+def test_watch__shows_of_the_log_what_belongs_to_the_run_that_ended(
+    supervisor: Supervisor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LONGEST_PAUSE", 0.0)
+    supervisor.add(Child("beat", python("raise SystemExit('no schedule')")))
+    with pytest.raises(StartFailed) as failure:
+        supervisor.wait_for(lambda: False, "never")
+    assert str(failure.value).count("no schedule") == 1
+    assert capsys.readouterr().out.count("no schedule") == 4
+
+
 def test_watch__gives_up_on_a_child_that_keeps_ending(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "LONGEST_PAUSE", 0.0)
     supervisor.add(Child("beat", python("raise SystemExit('no schedule')")))

@@ -140,7 +140,9 @@ class ProcessFactory:
     def _start(
         self, name: str, celery_argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
     ) -> ChildProcess:
-        return self._run(name, [sys.executable, "-m", "celery", "-A", "backoffice", *celery_argv], ready, env, wait)
+        return self._run(
+            name, [str(Path(sys.executable).with_name("celery")), "-A", "backoffice", *celery_argv], ready, env, wait
+        )
 
     def _run(
         self, name: str, argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
