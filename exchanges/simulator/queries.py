@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -122,17 +123,25 @@ class Queries:
         limit: int = 500,
         at: int | None = None,
     ) -> list[Order]:
-        """Ascending: from `order_id` or `start` on the first `limit`, otherwise the last."""
+        """Ascending: from `order_id` or `start` on the first `limit`, otherwise the last. `start` and `end` look
+        at the time of the last change; with either, `order_id` is ignored."""
         self._market(symbol)
-        orders = [
-            order
-            for order in self._context.stores[account_id].by_symbol.get(symbol, {}).values()
-            if (order_id is None or order.order_id >= order_id)
-            and (start is None or order.created_at >= start)
-            and (end is None or order.created_at <= end)
-            and (at is None or order.created_at <= at)
-        ]
-        return orders[:limit] if order_id is not None or start is not None else orders[-limit:]
+        orders = self._context.stores[account_id].by_symbol.get(symbol, {}).values()
+        if start is not None or end is not None:
+            first, last = start or 0, sys.maxsize if end is None else end
+            found = [order for order in orders if self._changed_between(order, first, last, at)]
+        else:
+            found = [
+                order
+                for order in orders
+                if (order_id is None or order.order_id >= order_id) and (at is None or order.created_at <= at)
+            ]
+        from_start = start is not None or (order_id is not None and end is None)
+        return found[:limit] if from_start else found[-limit:]
+
+    def _changed_between(self, order: Order, first: int, last: int, at: int | None) -> bool:
+        state = self.order_state(order, at)
+        return state is not None and first <= state.at <= last
 
     def trades(
         self,

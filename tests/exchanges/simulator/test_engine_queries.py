@@ -78,6 +78,9 @@ def test_all_orders__pages(desk: Desk) -> None:
     assert ids(start=START + 2 * SECOND, end=START + 4 * SECOND) == [3, 4, 5]
     assert ids(start=START + 2 * SECOND, limit=1) == [3]
     assert ids(end=START + SECOND) == [1, 2]
+    assert ids(order_id=6, end=START + SECOND) == [1, 2]
+    desk.engine.cancel("alice", "AAABBB", order_id=1)
+    assert ids(start=START + 5 * SECOND) == [1, 6]
 
 
 def test_trades__pages(desk: Desk) -> None:
