@@ -8,3 +8,6 @@ class ExchangesConfig(AppConfig):
     name = "exchanges"
     verbose_name = _("Exchanges")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from exchanges import checks  # noqa: F401  registers them

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from exchanges import clock, metrics
+from tests.exchanges.raw_server import closed_port, unanswering_port
+from tests.harness.redis import TestRedis
+
+
+@pytest.fixture(autouse=True)
+def _not_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_paused_until", 0.0)
+
+
+def test_count__adds_up_by_name_and_labels(redis_server: TestRedis) -> None:
+    def work() -> None:
+        for _ in range(50):
+            metrics.count("exchange_calls", account="a", call="place", outcome="ok")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    metrics.count("exchange_calls", outcome="NotSent", call="place", account="a")
+    metrics.count("invalid_intents", field='quan"tity, x=1')
+    for thread in threads:
+        thread.join(20)
+    assert metrics.read_counters() == {
+        ("exchange_calls", (("account", "a"), ("call", "place"), ("outcome", "ok"))): 200,
+        ("exchange_calls", (("account", "a"), ("call", "place"), ("outcome", "NotSent"))): 1,
+        ("invalid_intents", (("field", 'quan"tity, x=1'),)): 1,
+    }
+
+
+def test_count__starts_from_zero_when_redis_was_flushed(redis_server: TestRedis) -> None:
+    metrics.count("invalid_intents", field="side")
+    redis_server.flush()
+    assert metrics.read_counters() == {}
+    metrics.count("invalid_intents", field="side")
+    assert metrics.read_counters() == {("invalid_intents", (("field", "side"),)): 1}
+
+
+def test_count__leaves_an_absent_redis_alone_for_a_while(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        settings.REDIS_URL = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+
+        def attempts() -> int:
+            """Connections made since the last look; each is closed at once, which is an error to the client."""
+            made = 0
+            while True:
+                try:
+                    listener.accept()[0].close()
+                except TimeoutError:
+                    return made
+                made += 1
+
+        metrics.count("x")
+        assert attempts() == 1
+        metrics.count("x")
+        now += 4.9
+        metrics.count("x")
+        assert attempts() == 0
+        now += 0.2
+        metrics.count("x")
+        assert attempts() == 1
+
+
+def test_count__does_not_wait_for_a_redis_that_hangs(settings: Settings) -> None:
+    with unanswering_port() as port:
+        settings.REDIS_URL = f"redis://127.0.0.1:{port}/0"
+        started = clock.monotonic()
+        for _ in range(100):
+            metrics.count("x")
+        assert clock.monotonic() - started < 2
+        assert metrics.read_counters() == {}
+
+
+def test_count__never_raises(settings: Settings) -> None:
+    for url in (f"redis://127.0.0.1:{closed_port()}/0", "no-url-at-all", ""):
+        settings.REDIS_URL = url
+        metrics.count("x", label="y")
+        assert metrics.read_counters() == {}
