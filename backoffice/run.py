@@ -1,41 +1,28 @@
 """The whole back office in the foreground on embedded parts: what `make run` starts.
 
-One supervisor, one list of children, each in a process group of its own with its log in `var/log/`. A child that ends
-is named and started again with a growing pause; one that keeps ending ends the stack with exit status 1. SIGINT or
-SIGTERM stops everything; on Linux nothing outlives even a killed supervisor.
+Each program has its log in `var/log/`. One that ends is named and started again; one that keeps ending ends the stack
+with exit status 1. SIGINT or SIGTERM stops everything; on Linux nothing outlives even a killed supervisor.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import signal
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import environ
 
 from backoffice import demo
-from backoffice.embedded import (
-    HOST,
-    RedisServer,
-    StartFailed,
-    free_port,
-    port_is_taken,
-    redis_answers,
-    signal_group,
-    spawn,
-    tail,
-)
+from backoffice.embedded import HOST, RedisServer, StartFailed, free_port, port_is_taken, redis_answers
+from backoffice.supervisor import Child, Stopped, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 VAR = ROOT / "var"
@@ -45,120 +32,6 @@ RUN_ENV = VAR / "run.env"
 
 #: Threads share one process's memory and exchange connections; measured as fast as prefork at a third of the memory.
 WORKER_OPTIONS = ("--pool", "threads", "--concurrency", "8", "--without-gossip", "--without-mingle")
-
-LONGEST_PAUSE = 30.0
-FAILURES_TO_GIVE_UP = 5  # within
-FAILURE_WINDOW = 120.0
-READY_WITHIN = 120.0
-STOP_WITHIN = 5.0  # the back office; then 2 s for the servers below it
-
-
-@dataclass
-class Child:
-    """A program to keep running. A `server` is what the others stand on: it starts first and stops last."""
-
-    name: str
-    argv: list[str]
-    is_server: bool = False
-    process: subprocess.Popen[bytes] | None = None
-    failures: deque[float] = field(default_factory=deque)
-    start_at: float = 0.0
-    log_from: int = 0  # where in the log its present run begins
-
-    @property
-    def log(self) -> Path:
-        return LOGS / f"{self.name}.log"
-
-
-class Stopped(Exception):
-    """Somebody asked us to stop."""
-
-
-class Supervisor:
-    """Starts children, restarts the ones that end, stops them all."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self.env = dict(env)
-        self.children: list[Child] = []
-        self.stop_requests = 0
-
-    def request_stop(self, _signal_number: int, _frame: object) -> None:
-        self.stop_requests += 1
-
-    def add(self, child: Child) -> None:
-        self.children.append(child)
-        self._start(child)
-
-    def run_once(self, name: str, argv: list[str]) -> None:
-        """Run a program to its end. StartFailed, with its last words, if it fails."""
-        log = LOGS / f"{name}.log"
-        process = spawn(argv, log=log, env=self.env, cwd=ROOT, death_signal=signal.SIGKILL)
-        try:
-            self.wait_for(lambda: process.poll() is not None, name)
-        finally:
-            signal_group(process, signal.SIGKILL)
-        if process.returncode:
-            raise StartFailed(f"{name} failed (exit status {process.returncode}):\n{tail(log)}")
-
-    def wait_for(self, condition: Callable[[], bool], what: str, *, within: float = READY_WITHIN) -> None:
-        """Watch over the children until the condition holds."""
-        deadline = time.monotonic() + within
-        while not condition():
-            self.watch()
-            if time.monotonic() > deadline:
-                raise StartFailed(f"{what} did not get ready within {within:.0f} s")
-            time.sleep(0.1)
-
-    def watch(self) -> None:
-        """One round: Stopped if we were asked to, StartFailed if a child cannot be kept running."""
-        if self.stop_requests:
-            raise Stopped
-        now = time.monotonic()
-        for child in self.children:
-            if child.process is None:
-                if now >= child.start_at:
-                    self._start(child)
-            elif child.process.poll() is not None:
-                self._note_failure(child, now)
-
-    def _start(self, child: Child) -> None:
-        death_signal = signal.SIGTERM if child.is_server else signal.SIGKILL  # servers save their data
-        child.log_from = child.log.stat().st_size if child.log.exists() else 0
-        child.process = spawn(child.argv, log=child.log, env=self.env, cwd=ROOT, death_signal=death_signal)
-
-    def _note_failure(self, child: Child, now: float) -> None:
-        assert child.process is not None
-        signal_group(child.process, signal.SIGKILL)
-        story = f"{child.name} ended (exit status {child.process.returncode}); the end of {_short(child.log)}:"
-        story += f"\n{_indent(tail(child.log, start=child.log_from))}"
-        child.process = None
-        child.failures.append(now)
-        while child.failures[0] < now - FAILURE_WINDOW:
-            child.failures.popleft()
-        if len(child.failures) >= FAILURES_TO_GIVE_UP:
-            raise StartFailed(f"{story}\n{child.name} ended {len(child.failures)} times: giving up")
-        pause = min(LONGEST_PAUSE, 2.0 ** (len(child.failures) - 1))
-        child.start_at = now + pause
-        say(f"{story}\nStarting {child.name} again in {pause:.0f} s.")
-
-    def stop(self) -> None:
-        """First the back office, all at once, then the servers it stands on. Whoever dawdles is killed."""
-        self._stop([child for child in self.children if not child.is_server], STOP_WITHIN)
-        self._stop([child for child in self.children if child.is_server], 2.0)
-
-    def _stop(self, children: list[Child], patience: float) -> None:
-        running = [child.process for child in children if child.process is not None]
-        for process in running:
-            signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + patience
-        asked = self.stop_requests
-        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
-            if self.stop_requests > asked:  # an impatient second Ctrl-C
-                break
-            time.sleep(0.05)
-        for process in running:
-            signal_group(process, signal.SIGKILL)
-            process.wait()
 
 
 # -- The stack -----------------------------------------------------------------------------------------------------
@@ -254,7 +127,7 @@ The back office is ready ({seconds:.0f} s).
 {logins}
   Exchange   {addresses.simulator_url} (simulator; it keeps its orders in var/)
   Health     {addresses.web_url}/readyz, {addresses.web_url}/metrics
-  Logs       {_short(LOGS)}/
+  Logs       var/log/
   Orders     a demo bot sends some; send more from another terminal:
              .venv/bin/python manage.py send_orders examples/orders.csv --account {demo.ACCOUNT} --wait
 
@@ -267,14 +140,6 @@ Ctrl-C stops everything. The data stays in var/; `make run` continues with it.
 
 def say(text: str) -> None:
     print(text, flush=True)
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def _lock() -> TextIO:
@@ -317,9 +182,9 @@ def main() -> int:
 
 
 def _run(addresses: Addresses, variables: Mapping[str, str], started_at: float) -> int:
-    supervisor = Supervisor(os.environ | {"LOG_JSON": "off"} | dict(variables))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, supervisor.request_stop)
+    environment = os.environ | {"LOG_JSON": "off"} | dict(variables)
+    supervisor = Supervisor(environment, folder=ROOT, logs=LOGS)
+    supervisor.obey_signals()
     _keep_previous_logs()
     _write_run_env(variables)
     say("Starting the back office ...")
