@@ -37,7 +37,7 @@ class Context:
 
     def flush(self) -> None:
         """Tell the accounts what the step just done left them with."""
-        self.events.extend(self.ledger.flush(self.now))
+        self.ledger.flush(self.now, self.events)
 
     def snapshot(self, order: Order) -> OrderState:
         """The order as it is now, remembered for queries about the past."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
-from exchanges.simulator.model import Account, AccountPositionEvent, Balance, EngineError
+from exchanges.simulator.model import Account, AccountPositionEvent, Balance, EngineError, Event
 
 INSUFFICIENT = "Account has insufficient balance for requested action."
 
@@ -70,18 +69,18 @@ class Ledger:
     def collect(self, asset: str, fee: int) -> None:
         self.fees[asset] = self.fees.get(asset, 0) + fee
 
-    def flush(self, now: int) -> Iterator[AccountPositionEvent]:
+    def flush(self, now: int, events: list[Event]) -> None:
         """One event per account that the call touched; what was before goes to the journal."""
-        if not self._touched:
+        touched = self._touched
+        if not touched:
             return
-        touched, self._touched = self._touched, {}
+        self._touched = {}
         for account_id, assets in touched.items():
             account = self._accounts[account_id]
             journal = self._journals.get(account_id)
             if journal is None:
                 journal = self._journals[account_id] = deque(maxlen=self._journal_limit)
-            horizon = now - self._journal_span
-            while journal and journal[0][0] < horizon:
+            while journal and journal[0][0] < now - self._journal_span:
                 journal.popleft()
             rows = []
             for asset, (free, locked) in assets.items():
@@ -89,7 +88,7 @@ class Ledger:
                 balance = account.balances[asset]
                 rows.append((asset, balance.free, balance.in_orders + balance.external))
             account.updated_at = now
-            yield AccountPositionEvent(account_id, now, tuple(rows))
+            events.append(AccountPositionEvent(account_id, now, tuple(rows)))
 
     def balances(self, account: Account, at: int | None) -> dict[str, tuple[int, int]]:
         """Free and locked now, or as they were at `at` (as far as the journal reaches)."""
