@@ -224,7 +224,7 @@ def _orders_with(statuses: tuple[str, ...]) -> Coalesce:
 def _orders_link(account: ExchangeAccount, phase: str, count: int) -> str:
     address = reverse("admin:orders_order_changelist")
     return format_html(
-        '<a class="desk-link" href="{}?phase={}&account__id__exact={}">{}</a>', address, phase, account.pk, count
+        '<a class="desk-link" href="{}?phase={}&amp;account__id__exact={}">{}</a>', address, phase, account.pk, count
     )
 
 
@@ -338,8 +338,8 @@ def _figure_of(instrument: Instrument, filter_type: str, name: str) -> str:
 
 
 def _filter_text(item: dict[str, Any]) -> str:
-    """`minPrice 0.01, maxPrice 1000000`: the figures of one filter, without trailing zeros."""
-    return ", ".join(f"{name} {_plain_text(value)}" for name, value in item.items() if name != "filterType")
+    """`maxPrice 1000000, minPrice 0.01`: the figures of one filter, without trailing zeros."""
+    return ", ".join(f"{name} {_plain_text(item[name])}" for name in sorted(item) if name != "filterType")
 
 
 def _plain_text(value: Any) -> str:

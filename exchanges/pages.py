@@ -86,7 +86,7 @@ def duration(span: timedelta) -> str:
 
 
 def pretty(details: Any) -> str:
-    """JSON for people: in its own order, on one line where it fits, else indented; escaped."""
+    """JSON for people: on one line where it fits, else indented; escaped."""
     if not details:
         return EMPTY
     text = json.dumps(details, ensure_ascii=False)

@@ -21,7 +21,6 @@ from unfold.contrib.filters.admin import (
     ChoicesCheckboxFilter,
     ChoicesDropdownFilter,
     ChoicesRadioFilter,
-    RangeDateTimeFilter,
     RelatedDropdownFilter,
 )
 from unfold.decorators import action
@@ -34,7 +33,7 @@ from orders import states
 from orders.desk import staff
 from orders.desk.cancelling import cancel_each
 from orders.desk.explain import OUTCOME_COLOURS, STATUS_COLOURS, next_step
-from orders.desk.filters import UNRESOLVED, BreakStateFilter, PhaseFilter, StrategyFilter, SymbolFilter
+from orders.desk.filters import UNRESOLVED, BreakStateFilter, PhaseFilter, StrategyFilter, SymbolFilter, TimeRangeFilter
 from orders.desk.paging import CappedPaginator
 from orders.desk.search import find_orders
 from orders.models import ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak, Status
@@ -213,7 +212,7 @@ class OrderAdmin(BigTable):
         SymbolFilter,
         StrategyFilter,
         ("side", ChoicesRadioFilter),
-        ("created_at", RangeDateTimeFilter),
+        ("created_at", TimeRangeFilter),
     )
     sortable_by = ("created_at",)
     ordering = ("-created_at", "-id")

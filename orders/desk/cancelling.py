@@ -9,7 +9,7 @@ import structlog
 from django.contrib import messages
 from django.utils.translation import gettext as _
 
-from orders import states
+from orders import services, states
 from orders.intents import InvalidIntent
 from orders.models import EventType, Order, OrderEvent
 
@@ -34,8 +34,6 @@ def _cancel_one(order: Order, *, requested_by: str, reason: str) -> Answer:
     if order.status in states.CLOSED:
         return _answer(order, messages.INFO, _("is closed already: %(status)s"), order)
     last_event = OrderEvent.objects.filter(order=order).order_by("-id").values_list("id", flat=True).first() or 0
-    from orders import services
-
     try:
         after = services.cancel_order(
             account=order.account.name, intent_id=order.intent_id, requested_by=requested_by, reason=reason
@@ -61,6 +59,8 @@ def _told(order: Order, *, since_event: int) -> Answer:
         return _answer(
             order, messages.WARNING, _("cancel sent, but unconfirmed: the exchange is asked until it answers"), order
         )
+    if EventType.CANCEL_REFUSED in events:
+        return _answer(order, messages.WARNING, _("cancel refused by the exchange for now: it is asked again"), order)
     return _answer(order, messages.WARNING, _("wish recorded: it is canceled as soon as its state is known"), order)
 
 

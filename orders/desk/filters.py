@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from unfold.contrib.filters.admin import RadioFilter, TextFilter
+from unfold.contrib.filters.admin import RadioFilter, RangeDateTimeFilter, TextFilter
 
 from orders import states
 from orders.models import Order, ReconciliationBreak
@@ -62,6 +64,32 @@ class StrategyFilter(TextFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
         strategy = (self.value() or "").strip()
         return queryset.filter(strategy=strategy) if strategy else queryset
+
+
+class TimeRangeFilter(RangeDateTimeFilter):
+    """From and to in UTC. A date without a time means all of that day; what is no date is refused."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("time, UTC")
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if start := self._moment("from", "00:00:00"):
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": start})
+        if end := self._moment("to", "23:59:59"):
+            # All of that second: times have microseconds.
+            queryset = queryset.filter(**{f"{self.parameter_name}__lt": end + timedelta(seconds=1)})
+        return queryset
+
+    def _moment(self, end: str, whole_day: str) -> datetime | None:
+        date = self.used_parameters.get(f"{self.parameter_name}_{end}_0")
+        time = self.used_parameters.get(f"{self.parameter_name}_{end}_1") or whole_day
+        if not date:
+            return None
+        try:
+            return datetime.fromisoformat(f"{date} {time}").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise IncorrectLookupParameters from error
 
 
 class BreakStateFilter(RadioFilter):
