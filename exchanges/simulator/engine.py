@@ -179,7 +179,7 @@ class Engine(Queries):
         """What the engine refuses for the account's sake."""
         if not account.can_trade:
             raise EngineError(-2010, "This account may not place or cancel orders.")
-        if not all(set(names) & set(account.permissions) for names in market.spec.permission_sets):
+        if not all(any(name in account.permissions for name in names) for names in market.spec.permission_sets):
             raise EngineError(-2010, "This symbol is not permitted for this account.")
         store = self._context.stores[account.account_id]
         if request.client_order_id in store.open_by_client:
@@ -188,10 +188,6 @@ class Engine(Queries):
         iceberg = bool(request.iceberg_quantity)
         market.filters.caps.check(store.counts_on(request.symbol), algo, iceberg)
         self._context.exchange_caps.check(store.open_total, algo, iceberg)
-        if market.filters.max_position:
-            held = account.balances.get(market.base)
-            owned = held.free + held.locked if held else 0
-            market.filters.check_position(request, owned, store.open_buys(request.symbol))
         if request.order_type is OrderType.LIMIT_MAKER and market.would_match(request.side, request.price or 0):
             raise EngineError(-2010, "Order would immediately match and take.")
         if algo and request.stop_price and market.tape.last_price:
@@ -206,6 +202,8 @@ class Engine(Queries):
         balance = account.balances.get(market.paying_asset(request.side))
         if hold > (balance.free if balance else 0):
             raise EngineError(-2010, INSUFFICIENT)
+        if market.filters.max_position and request.side is Side.BUY:
+            self._check_position(market, account, quantity)
         now = self._context.now
         return Order(
             account,
@@ -229,6 +227,12 @@ class Engine(Queries):
             locked=hold,
             lock_price=lock_price,
         )
+
+    def _check_position(self, market: Market, account: Account, quantity: int) -> None:
+        held = account.balances.get(market.base)
+        owned = held.free + held.locked if held else 0
+        open_buys = self._context.stores[account.account_id].open_buys(market.spec.symbol)
+        market.filters.check_position(owned + open_buys + quantity)
 
     def _funds(self, market: Market, account: Account, request: NewOrder, stp_mode: StpMode) -> tuple[int, int, int]:
         """(quantity, the price a BUY holds its quote amount at, what the order must hold)."""
@@ -261,7 +265,7 @@ class Engine(Queries):
         ahead = market.ahead(account, stp_mode, request.side)
         quantity, offered, cost = ahead.quantity(quote, market.filters.lot.step)
         for rule in (market.filters.lot, market.filters.market_lot):
-            if quantity < max(rule.minimum, 1):
+            if quantity < max(rule.minimum, 1) or (rule.maximum and quantity > rule.maximum):
                 raise failure(rule.name)
             if offered < max(rule.minimum, 1):
                 raise EngineError(-2010, f"Order book liquidity is less than `{rule.name}` filter minimum quantity.")

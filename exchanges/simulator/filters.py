@@ -183,12 +183,10 @@ class SymbolFilters:
         if self.iceberg_parts and -(-quantity // iceberg_quantity) > self.iceberg_parts:
             raise failure("ICEBERG_PARTS")
 
-    def check_position(self, request: NewOrder, held: int, open_buys: int) -> None:
-        """`held` is free and locked base, `open_buys` what open BUY orders may still add."""
-        if self.max_position and request.side is Side.BUY:
-            position = held + open_buys + (request.quantity or 0)
-            if position > self.max_position:
-                raise failure("MAX_POSITION", REJECTED)
+    def check_position(self, position: int) -> None:
+        """`position`: free and locked base, what open BUY orders may still bring, and the new order."""
+        if self.max_position and position > self.max_position:
+            raise failure("MAX_POSITION", REJECTED)
 
 
 def _exact_notional(request: NewOrder, average_price: Callable[[int], int], minutes: int) -> int | None:

@@ -275,3 +275,20 @@ def test_filters__max_asset_of_the_account(asset: str, order: dict[str, Any], fi
 def test_compile_filters__unknown_filters_and_fields_are_left_alone() -> None:
     filters = compile_filters([{**PRICE, "somethingNew": 1}, {"filterType": "FUTURE_FILTER", "x": "y"}])
     assert filters.price.step == units("0.05")
+
+
+def test_filters__max_position_knows_the_quantity_of_a_quote_amount() -> None:
+    desk = desk_with({"filterType": "MAX_POSITION", "maxPosition": "1002"})
+    desk.limit("bob", "SELL", "10", "100")
+    with pytest.raises(EngineError, match="MAX_POSITION"):
+        desk.place("alice", "BUY", "MARKET", quote_quantity="200.01")
+    desk.place("alice", "BUY", "MARKET", quote_quantity="200")
+
+
+def test_filters__quantity_of_a_quote_amount_keeps_to_the_market_lot_size() -> None:
+    desk = desk_with(MARKET_LOT)
+    desk.limit("bob", "SELL", "10", "100")
+    for quote_quantity in ("49", "201"):
+        with pytest.raises(EngineError, match="MARKET_LOT_SIZE"):
+            desk.place("alice", "BUY", "MARKET", quote_quantity=quote_quantity)
+    desk.place("alice", "BUY", "MARKET", quote_quantity="50")
