@@ -101,11 +101,11 @@ class Order(models.Model):
             models.CheckConstraint(condition=Q(filled_quantity__gte=0), name="order_filled_is_not_negative"),
             # Nothing is left without a next step.
             models.CheckConstraint(
-                condition=~Q(status__in=[*states.UNSETTLED]) | Q(next_check_at__isnull=False),
+                condition=~Q(status__in=sorted(states.UNSETTLED)) | Q(next_check_at__isnull=False),
                 name="order_unsettled_has_next_check",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=[*states.CLOSED]) | Q(closed_at__isnull=True),
+                condition=Q(status__in=sorted(states.CLOSED)) | Q(closed_at__isnull=True),
                 name="order_closed_at_only_if_closed",
             ),
         ]
@@ -113,9 +113,9 @@ class Order(models.Model):
             # reconcile.due_orders: WHERE next_check_at <= now ORDER BY next_check_at
             models.Index(fields=["next_check_at"], name="order_due", condition=Q(next_check_at__isnull=False)),
             # catchup.sync_open_orders: WHERE account = ? AND status IN (NEW, PARTIALLY_FILLED)
-            models.Index(fields=["account", "symbol"], name="order_open", condition=Q(status__in=[*states.OPEN])),
+            models.Index(fields=["account", "symbol"], name="order_open", condition=Q(status__in=sorted(states.OPEN))),
             # admin: unresolved orders, oldest first; metrics: their count and age
-            models.Index(fields=["created_at"], name="order_unsettled", condition=Q(status__in=[*states.UNSETTLED])),
+            models.Index(fields=["created_at"], name="order_unsettled", condition=Q(status__in=sorted(states.UNSETTLED))),
             # admin: the blotter, newest first, alone and by account
             models.Index(fields=["-created_at", "-id"], name="order_newest"),
             models.Index(fields=["account", "-created_at"], name="order_account_newest"),
