@@ -5,7 +5,8 @@ Rows here are written by `orders.book` and `orders.services` alone. Each index n
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -37,7 +38,12 @@ class Status(models.TextChoices):
     NOT_PLACED = "NOT_PLACED", _("not placed")
 
 
-def _choices(words: Any) -> list[tuple[str, str]]:
+def _words(words: Iterable[str]) -> list[str]:
+    """Plain text in a fixed order: a migration must neither import our enums nor differ from run to run."""
+    return sorted(str(word) for word in words)
+
+
+def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
     return [(str(word), str(word)) for word in words]
 
 
@@ -89,8 +95,8 @@ class Order(models.Model):
         constraints: ClassVar = [
             # One intent, one order; also the gate's look-up by (account, intent id).
             models.UniqueConstraint(fields=["account", "intent_id"], name="order_unique_intent"),
-            models.CheckConstraint(condition=Q(status__in=[*states.OrderStatus]), name="order_known_status"),
-            models.CheckConstraint(condition=Q(side__in=[*Side]), name="order_known_side"),
+            models.CheckConstraint(condition=Q(status__in=_words(states.OrderStatus)), name="order_known_status"),
+            models.CheckConstraint(condition=Q(side__in=_words(Side)), name="order_known_side"),
             models.CheckConstraint(
                 condition=Q(quantity__isnull=True) | Q(quantity__gt=0), name="order_quantity_is_positive"
             ),
@@ -101,11 +107,11 @@ class Order(models.Model):
             models.CheckConstraint(condition=Q(filled_quantity__gte=0), name="order_filled_is_not_negative"),
             # Nothing is left without a next step.
             models.CheckConstraint(
-                condition=~Q(status__in=sorted(states.UNSETTLED)) | Q(next_check_at__isnull=False),
+                condition=~Q(status__in=_words(states.UNSETTLED)) | Q(next_check_at__isnull=False),
                 name="order_unsettled_has_next_check",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=sorted(states.CLOSED)) | Q(closed_at__isnull=True),
+                condition=Q(status__in=_words(states.CLOSED)) | Q(closed_at__isnull=True),
                 name="order_closed_at_only_if_closed",
             ),
         ]
@@ -113,9 +119,11 @@ class Order(models.Model):
             # reconcile.due_orders: WHERE next_check_at <= now ORDER BY next_check_at
             models.Index(fields=["next_check_at"], name="order_due", condition=Q(next_check_at__isnull=False)),
             # catchup.sync_open_orders: WHERE account = ? AND status IN (NEW, PARTIALLY_FILLED)
-            models.Index(fields=["account", "symbol"], name="order_open", condition=Q(status__in=sorted(states.OPEN))),
+            models.Index(fields=["account", "symbol"], name="order_open", condition=Q(status__in=_words(states.OPEN))),
             # admin: unresolved orders, oldest first; metrics: their count and age
-            models.Index(fields=["created_at"], name="order_unsettled", condition=Q(status__in=sorted(states.UNSETTLED))),
+            models.Index(
+                fields=["created_at"], name="order_unsettled", condition=Q(status__in=_words(states.UNSETTLED))
+            ),
             # admin: the blotter, newest first, alone and by account
             models.Index(fields=["-created_at", "-id"], name="order_newest"),
             models.Index(fields=["account", "-created_at"], name="order_account_newest"),

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from exchanges.types import InstrumentRules, OrderType, Side
+from orders.risk import (
+    AccountStanding,
+    Figures,
+    check_balance,
+    check_figures,
+    check_instrument,
+    check_standing,
+    quantise,
+)
+
+D = Decimal
+RULES = InstrumentRules.from_exchange(
+    {
+        "symbol": "BTCUSDT",
+        "baseAsset": "BTC",
+        "quoteAsset": "USDT",
+        "status": "TRADING",
+        "orderTypes": ["LIMIT", "MARKET"],
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"},
+            {"filterType": "LOT_SIZE", "minQty": "0.001", "maxQty": "100", "stepSize": "0.001"},
+            {"filterType": "MARKET_LOT_SIZE", "minQty": "0", "maxQty": "50", "stepSize": "0"},
+            {"filterType": "NOTIONAL", "minNotional": "5", "maxNotional": "100000", "applyMinToMarket": True},
+        ],
+    }
+)
+
+
+def figures(**changes: Any) -> Figures:
+    base = {"side": Side.BUY, "order_type": OrderType.LIMIT, "quantity": D("0.01"), "quote_quantity": None,
+            "price": D("60000"), "stop_price": None}  # fmt: skip
+    return Figures(**{**base, **changes})
+
+
+def standing(**changes: Any) -> AccountStanding:
+    base = {"is_enabled": True, "trading_state": "ACTIVE", "trading_state_reason": "", "everything_halted": False,
+            "halt_reason": ""}  # fmt: skip
+    return AccountStanding(**{**base, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "side", "code"),
+    [
+        ({}, Side.BUY, None),
+        ({"is_enabled": False}, Side.BUY, "ACCOUNT_DISABLED"),
+        ({"trading_state": "HALTED"}, Side.SELL, "HALTED"),
+        ({"everything_halted": True}, Side.SELL, "HALTED"),
+        ({"trading_state": "REDUCING"}, Side.BUY, "REDUCING"),
+        ({"trading_state": "REDUCING"}, Side.SELL, None),
+    ],
+)
+def test_check_standing__each_state(changes: dict[str, Any], side: Side, code: str | None) -> None:
+    denial = check_standing(standing(**changes), side)
+    assert (denial.code if denial else None) == code
+
+
+def test_check_instrument__unknown_not_trading_and_type() -> None:
+    unknown = check_instrument(None, "NOPE", figures())
+    assert unknown is not None and unknown.code == "UNKNOWN_INSTRUMENT" and "NOPE" in unknown.text
+    stop = check_instrument(RULES, "BTCUSDT", figures(order_type=OrderType.STOP_LOSS))
+    assert stop is not None and stop.code == "ORDER_TYPE_NOT_SUPPORTED"
+    assert check_instrument(RULES, "BTCUSDT", figures()) is None
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "expected"),
+    [(Side.BUY, "60000.019", "60000.01"), (Side.SELL, "60000.011", "60000.02"), (Side.SELL, "60000.01", "60000.01")],
+)
+def test_quantise__price_is_never_worse_for_us(side: Side, price: str, expected: str) -> None:
+    assert quantise(RULES, figures(side=side, price=D(price))).price == D(expected)
+
+
+def test_quantise__quantity_goes_down() -> None:
+    assert quantise(RULES, figures(quantity=D("0.0199999"))).quantity == D("0.019")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"quantity": D("0.001"), "price": D("5000")}, None),
+        ({"quantity": D("0.001"), "price": D("4999.99")}, "NOTIONAL"),
+        ({"quantity": D("0.0009")}, "ROUNDS_TO_ZERO"),
+        ({"quantity": D("100"), "price": D("1000")}, None),
+        ({"quantity": D("100.001"), "price": D("1")}, "LOT_SIZE"),
+        ({"quantity": D("100"), "price": D("1000.01")}, "NOTIONAL"),
+        ({"price": D("1000000"), "quantity": D("0.1")}, None),
+        ({"price": D("1000000.01"), "quantity": D("0.05")}, "PRICE_FILTER"),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": D("50")}, None),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": D("50.001")}, "MARKET_LOT_SIZE"),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": None, "quote_quantity": D("5")}, None),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": None, "quote_quantity": D("4.99")}, "NOTIONAL"),
+    ],
+)
+def test_check_figures__either_side_of_each_boundary(changes: dict[str, Any], code: str | None) -> None:
+    asked = figures(**changes)
+    denial = check_figures(RULES, asked, quantise(RULES, asked))
+    assert (denial.code if denial else None) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "free", "denied"),
+    [
+        ({}, "600", False),
+        ({}, "599.99", True),
+        ({"side": Side.SELL}, "0.01", False),
+        ({"side": Side.SELL}, "0.009", True),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": None, "quote_quantity": D("25")}, "24.9", True),
+        (
+            {"order_type": OrderType.MARKET, "price": None},
+            "0",
+            False,
+        ),  # its price is the market's: the exchange decides
+    ],
+)
+def test_check_balance__what_the_order_may_spend(changes: dict[str, Any], free: str, denied: bool) -> None:
+    denial = check_balance(RULES, figures(**changes), D(free))
+    assert (denial is not None) == denied
+    if denial:
+        assert denial.code == "INSUFFICIENT_BALANCE" and free in denial.text
