@@ -42,6 +42,8 @@ FAST_TIMING: dict[str, float] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name in [name for name in os.environ if name.startswith("EXCHANGE_DEMO_")]:
+        del os.environ[name]  # of a `make run` in this folder, read from its var/run.env by the settings
     config.stash[STACK] = stack = Stack()
     stack.point_django_here()
     post_migrate.connect(put_back_migrated_rows)

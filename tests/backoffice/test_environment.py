@@ -13,6 +13,7 @@ from backoffice.run import WORKER_OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OF_MAKE_RUN = {"PORT", "SIMULATOR_PORT"}
+OF_COMPOSE = {"POSTGRES_PASSWORD"}
 OF_ACCOUNTS = {
     f"EXCHANGE_<NAME>_{suffix}" for suffix in ("API_KEY", "API_SECRET", "API_SECRET_FILE", "REST_URL", "WS_URL")
 }
@@ -49,7 +50,7 @@ def with_plain_default() -> dict[str, object]:
 
 
 def test_env_example__lists_exactly_what_is_read() -> None:
-    assert set(example()) == set(read_by_settings()) | OF_MAKE_RUN | OF_ACCOUNTS
+    assert set(example()) == set(read_by_settings()) | OF_MAKE_RUN | OF_COMPOSE | OF_ACCOUNTS
 
 
 def test_env_example__lists_nothing_twice() -> None:
