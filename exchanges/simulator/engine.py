@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from exchanges.simulator import house
+from exchanges.simulator import house, intake
 from exchanges.simulator.accounts import AccountStore
 from exchanges.simulator.context import Context
-from exchanges.simulator.filters import check_assets, compile_exchange_filters, failure
-from exchanges.simulator.ledger import INSUFFICIENT, Ledger
+from exchanges.simulator.filters import compile_exchange_filters
+from exchanges.simulator.ledger import Ledger
 from exchanges.simulator.matching import Market
 from exchanges.simulator.model import (
-    BASIS_POINTS,
     DEFAULT_ORDER_LIMITS,
     SCALE,
-    STOP_TYPES,
     Account,
     BalanceUpdateEvent,
     Cancellation,
@@ -33,22 +31,16 @@ from exchanges.simulator.model import (
     Order,
     OrderLimit,
     OrderStatus,
-    OrderType,
     Placement,
     Side,
-    StpMode,
     SymbolSpec,
     SymbolStatus,
-    TimeInForce,
     Trade,
 )
 from exchanges.simulator.queries import Queries
-from exchanges.simulator.request import check_parameters, check_symbol
 from exchanges.simulator.symbols import DEFAULT_SYMBOLS
-from exchanges.simulator.tape import AVERAGE_MINUTES
 
 HOUSE = "house"
-MARKET_CLOSED = "Market is closed."
 UNKNOWN_ORDER = "Unknown order sent."
 
 
@@ -149,9 +141,9 @@ class Engine(Queries):
         """Accept and execute an order, or refuse it: -1102, -1106, -1013 before the engine, -2010 by it."""
         market = self._begin(request.symbol)
         account = self.accounts[account_id]
-        self._check(market, account, request)
-        self._check_account(market, account, request)
-        order = self._new_order(market, account, request)
+        intake.check(self._context, market, account, request)
+        intake.check_account(self._context, market, account, request)
+        order = intake.new_order(self._context, market, account, request)
         market.accept(order)
         placement = Placement(order, order.history[-1], tuple(market.fills), tuple(market.preventions))
         self._end(market)
@@ -160,116 +152,7 @@ class Engine(Queries):
     def test_order(self, account_id: str, request: NewOrder) -> None:
         """What is checked before the engine: parameters, the symbol, its filters."""
         market = self._begin(request.symbol)
-        self._check(market, self.accounts[account_id], request)
-
-    def _check(self, market: Market, account: Account, request: NewOrder) -> None:
-        check_parameters(request)
-        if market.status is not SymbolStatus.TRADING:
-            raise EngineError(-1013, MARKET_CLOSED)
-        check_symbol(market.spec, request)
-        now = self._context.now
-        market.filters.check(request, lambda minutes: market.tape.average(minutes, now))
-        if account.asset_filters:
-            reference = market.tape.average(AVERAGE_MINUTES, now)
-            check_assets(account.asset_filters, request, market.base, market.quote, reference)
-        if request.price and request.quantity and request.price * request.quantity < SCALE:
-            raise EngineError(-1013, "Price * QTY is zero or less.")
-
-    def _check_account(self, market: Market, account: Account, request: NewOrder) -> None:
-        """What the engine refuses for the account's sake."""
-        if not account.can_trade:
-            raise EngineError(-2010, "This account may not place or cancel orders.")
-        if not all(any(name in account.permissions for name in names) for names in market.spec.permission_sets):
-            raise EngineError(-2010, "This symbol is not permitted for this account.")
-        store = self._context.stores[account.account_id]
-        if request.client_order_id in store.open_by_client:
-            raise EngineError(-2010, "Duplicate order sent.")
-        algo = request.order_type in STOP_TYPES
-        iceberg = bool(request.iceberg_quantity)
-        market.filters.caps.check(store.counts_on(request.symbol), algo, iceberg)
-        self._context.exchange_caps.check(store.open_total, algo, iceberg)
-        if request.order_type is OrderType.LIMIT_MAKER and market.would_match(request.side, request.price or 0):
-            raise EngineError(-2010, "Order would immediately match and take.")
-        if algo and request.stop_price and market.tape.last_price:
-            queue = market.stops.queue(request.order_type, request.side)
-            if queue.is_reached(request.stop_price, market.tape.last_price):
-                raise EngineError(-2010, "Order would trigger immediately.")
-
-    def _new_order(self, market: Market, account: Account, request: NewOrder) -> Order:
-        """The order with what it must hold, which its account has."""
-        stp_mode = request.stp_mode or market.spec.default_stp_mode
-        quantity, lock_price, hold = self._funds(market, account, request, stp_mode)
-        balance = account.balances.get(market.paying_asset(request.side))
-        if hold > (balance.free if balance else 0):
-            raise EngineError(-2010, INSUFFICIENT)
-        if market.filters.max_position and request.side is Side.BUY:
-            self._check_position(market, account, quantity)
-        now = self._context.now
-        return Order(
-            account,
-            request.symbol,
-            market.next_order_id(),
-            request.client_order_id or self._context.new_client_order_id(),
-            request.side,
-            request.order_type,
-            request.time_in_force or TimeInForce.GTC,
-            quantity,
-            request.price or 0,
-            request.quote_quantity or 0,
-            request.stop_price or 0,
-            request.trailing_delta,
-            request.iceberg_quantity or 0,
-            stp_mode,
-            request.strategy_id,
-            request.strategy_type,
-            now,
-            now,
-            locked=hold,
-            lock_price=lock_price,
-        )
-
-    def _check_position(self, market: Market, account: Account, quantity: int) -> None:
-        held = account.balances.get(market.base)
-        owned = held.free + held.locked if held else 0
-        open_buys = self._context.stores[account.account_id].open_buys(market.spec.symbol)
-        market.filters.check_position(owned + open_buys + quantity)
-
-    def _funds(self, market: Market, account: Account, request: NewOrder, stp_mode: StpMode) -> tuple[int, int, int]:
-        """(quantity, the price a BUY holds its quote amount at, what the order must hold)."""
-        side = request.side
-        quantity = request.quantity or 0
-        if request.order_type is OrderType.MARKET:
-            if request.quote_quantity is not None:
-                quantity, cost = self._quantity_for_quote(market, account, request, stp_mode)
-            else:
-                cost, _ = market.ahead(account, stp_mode, side).cost(quantity)
-            return quantity, 0, cost if side is Side.BUY else quantity
-        if side is Side.SELL:
-            return quantity, 0, quantity
-        price = request.price or request.stop_price or 0
-        if not price:  # a trailing market BUY: the highest price it triggers at as of now
-            price = market.tape.last_price * (BASIS_POINTS + (request.trailing_delta or 0)) // BASIS_POINTS
-        return quantity, price, price * quantity // SCALE
-
-    def _quantity_for_quote(
-        self, market: Market, account: Account, request: NewOrder, stp_mode: StpMode
-    ) -> tuple[int, int]:
-        """The base quantity closest to `quoteOrderQty` from below that the lot size and the book allow."""
-        quote = request.quote_quantity or 0
-        if request.side is Side.BUY:
-            balance = account.balances.get(market.quote)
-            if quote > (balance.free if balance else 0):
-                raise EngineError(-2010, INSUFFICIENT)
-        if market.opposite(request.side).best() is None:
-            raise EngineError(-2010, "Order book liquidity is less than symbol minimum quantity.")
-        ahead = market.ahead(account, stp_mode, request.side)
-        quantity, offered, cost = ahead.quantity(quote, market.filters.lot.step)
-        for rule in (market.filters.lot, market.filters.market_lot):
-            if quantity < max(rule.minimum, 1) or (rule.maximum and quantity > rule.maximum):
-                raise failure(rule.name)
-            if offered < max(rule.minimum, 1):
-                raise EngineError(-2010, f"Order book liquidity is less than `{rule.name}` filter minimum quantity.")
-        return quantity, cost
+        intake.check(self._context, market, self.accounts[account_id], request)
 
     def cancel(
         self,
@@ -326,7 +209,7 @@ class Engine(Queries):
         if not account.can_trade:
             raise EngineError(-2011, "This account may not place or cancel orders.")
         if market.status not in (SymbolStatus.TRADING, SymbolStatus.CANCEL_ONLY):
-            raise EngineError(-2011, MARKET_CLOSED)
+            raise EngineError(-2011, intake.MARKET_CLOSED)
 
     # --------------------------------------------------------------------------------- control plane
 
