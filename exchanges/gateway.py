@@ -30,7 +30,7 @@ from exchanges.credentials import Account, Credentials, environment_stamp, read_
 from exchanges.errors import Call, GatewayError, OutcomeUnknown, error_for
 from exchanges.server_clock import ServerClock
 from exchanges.types import AccountReport, FillReport, InstrumentRules, OrderReport, OrderRequest, ReportSource
-from exchanges.wire import Outcome, Wire
+from exchanges.wire import Outcome, Sender, Wire
 
 TIMESTAMP_REFUSED = -1021
 
@@ -50,7 +50,7 @@ class Gateway:
 
     def __init__(self, account: Account, credentials: Credentials) -> None:
         self.account_name = account.name
-        self._wire = Wire(
+        self._wire: Sender = Wire(
             _ccxt_client(credentials),
             secrets=(credentials.api_key, credentials.api_secret),
             read_timeout_seconds=settings.EXCHANGE_REQUEST_TIMEOUT_MS / 1000,

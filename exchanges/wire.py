@@ -11,7 +11,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from exchanges.errors import Transport
 
@@ -32,6 +32,19 @@ class Outcome:
     is_json: bool = False
     code: int | None = None
     retry_after: float | None = None
+
+
+class Sender(Protocol):
+    """What a gateway needs of a wire; a test's is one without a network."""
+
+    def send(self, method: str, parameters: dict[str, str]) -> Outcome:
+        """One request, sent at most once."""
+
+    def cleaned(self, text: str) -> str:
+        """A foreign text without credentials."""
+
+    def close(self) -> None:
+        """Let go of connections."""
 
 
 class Wire:

@@ -1,0 +1,308 @@
+"""An exchange without a network: the real gateway over the simulator's engine, in this process.
+
+    exchange = FakeExchange({"USDT": "100000", "BTC": "1"})
+    exchange.lose_answer("place", executed=True)     # the next placement is executed, its answer is lost
+    with exchange.installed():                       # get_gateway(account) leads here, for every account and thread
+        ...
+    assert exchange.accepted("bo-...-1") == 1
+
+Only ccxt and the sockets are left out, so it checks, refuses, matches and books as the simulator does;
+`tests/contract` holds it to that. Its time is `exchanges.clock`'s plus `offset_ms`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from exchanges import clock, gateway
+from exchanges.credentials import Account
+from exchanges.errors import Transport
+from exchanges.gateway import Gateway
+from exchanges.server_clock import ServerClock
+from exchanges.simulator.clock import ServerClock as SimulatorClock
+from exchanges.simulator.dispatch import Dispatcher, Incoming
+from exchanges.simulator.exchange import Exchange, Settings
+from exchanges.simulator.limits import LimitSettings
+from exchanges.simulator.model import Order, SymbolStatus, to_decimal, units
+from exchanges.simulator.params import Params
+from exchanges.simulator.rest import ROUTES
+from exchanges.wire import Outcome
+
+# ccxt's raw method -> what it sends, and what the gateway calls it.
+METHODS = {
+    "private_post_order": ("POST", "/api/v3/order", "place"),
+    "private_delete_order": ("DELETE", "/api/v3/order", "cancel"),
+    "private_get_order": ("GET", "/api/v3/order", "fetch_order"),
+    "private_get_openorders": ("GET", "/api/v3/openOrders", "fetch_open_orders"),
+    "private_get_allorders": ("GET", "/api/v3/allOrders", "fetch_all_orders"),
+    "private_get_mytrades": ("GET", "/api/v3/myTrades", "fetch_trades"),
+    "private_get_account": ("GET", "/api/v3/account", "fetch_account"),
+    "public_get_exchangeinfo": ("GET", "/api/v3/exchangeInfo", "fetch_instruments"),
+    "public_get_time": ("GET", "/api/v3/time", "fetch_time"),
+}
+SECRET = "fake-secret"
+
+
+@dataclass
+class Fault:
+    """What becomes of the next `times` calls of one name instead of an answer."""
+
+    call: str
+    outcome: Outcome
+    executed: bool
+    times: int
+
+
+class FakeExchange:
+    """One exchange, shared by the gateways of any accounts and threads. Amounts go in as text."""
+
+    def __init__(self, balances: Mapping[str, str] | None = None, *, frozen: bool = False) -> None:
+        """Every account begins with `balances`. The book is quoted and stands still; `frozen` empties it."""
+        self.balances = dict(balances) if balances is not None else {"USDT": "100000", "BTC": "1"}
+        self.calls: list[tuple[str, dict[str, str]]] = []
+        self._faults: list[Fault] = []
+        self._lock = threading.RLock()
+        # No order limits: a test places hundreds of orders in a second.
+        self.simulator = _Simulator(
+            Settings(frozen=frozen), limits=LimitSettings(request_weight=10**9), order_limits=()
+        )
+        self._dispatcher = Dispatcher(self.simulator)
+
+    # gateways
+
+    def gateway(self, account: Account) -> FakeGateway:
+        with self._lock:
+            if account.name not in self.simulator.engine.accounts:
+                amounts = {asset: units(amount) for asset, amount in self.balances.items()}
+                self.simulator.add_account(account.name, amounts)
+                self.simulator.add_key(account.name, SECRET, account.name)
+        return FakeGateway(account, self)
+
+    @contextmanager
+    def installed(self) -> Iterator[FakeExchange]:
+        """Within the block every `get_gateway` leads here."""
+        with gateway.install(self.gateway):
+            yield self
+
+    # faults
+
+    def lose_answer(self, call: str, *, executed: bool, times: int = 1) -> None:
+        """The request leaves, no answer comes back."""
+        self._fail(call, Outcome(Transport.LOST, "no complete answer from the exchange"), executed, times)
+
+    def refuse_connection(self, call: str, *, times: int = 1) -> None:
+        self._fail(call, Outcome(Transport.UNSENT, "no connection to the exchange"), False, times)
+
+    def answer(
+        self,
+        call: str,
+        status: int,
+        code: int | None = None,
+        text: str = "",
+        *,
+        executed: bool = False,
+        retry_after: float | None = None,
+        times: int = 1,
+    ) -> None:
+        """Answer with this status and error, whatever was done. Without a code the body is no JSON."""
+        body = None if code is None else {"code": code, "msg": text}
+        outcome = Outcome(
+            Transport.ANSWERED,
+            text or f"HTTP {status} with a body that is not JSON",
+            status,
+            body=body,
+            is_json=code is not None,
+            code=code,
+            retry_after=retry_after,
+        )
+        self._fail(call, outcome, executed, times)
+
+    def answer_body(self, call: str, body: Any, *, executed: bool = False, times: int = 1) -> None:
+        """Answer 200 with this body."""
+        outcome = Outcome(Transport.ANSWERED, "", 200, body=body, is_json=True)
+        self._fail(call, outcome, executed, times)
+
+    def _fail(self, call: str, outcome: Outcome, executed: bool, times: int) -> None:
+        assert call in {name for _, _, name in METHODS.values()}
+        with self._lock:
+            self._faults.append(Fault(call, outcome, executed, times))
+
+    # what happens at the exchange
+
+    @property
+    def offset_ms(self) -> int:
+        """The exchange's clock against ours."""
+        return self.simulator.clock.offset_us // 1000
+
+    @offset_ms.setter
+    def offset_ms(self, value: int) -> None:
+        self.simulator.clock.offset_us = value * 1000
+
+    def fill(self, client_order_id: str, quantity: str | None = None, price: str | None = None) -> None:
+        """Trade against an open order: all of it, or this quantity."""
+        order = self._order(client_order_id)
+        with self._lock:
+            self.simulator.engine.fill(
+                order.symbol,
+                order.order_id,
+                None if quantity is None else units(quantity),
+                None if price is None else units(price),
+            )
+
+    def cancel(self, client_order_id: str) -> None:
+        """As when the owner cancels it elsewhere."""
+        order = self._order(client_order_id)
+        with self._lock:
+            self.simulator.engine.cancel_by_exchange(order.symbol, order.order_id)
+
+    def expire(self, client_order_id: str) -> None:
+        order = self._order(client_order_id)
+        with self._lock:
+            self.simulator.engine.expire(order.symbol, order.order_id)
+
+    def hide(self, client_order_id: str, seconds: float) -> None:
+        """Queries and cancels do not know this order for so long."""
+        with self._lock:
+            self.simulator.hide(self._order(client_order_id), seconds)
+
+    def set_price(self, symbol: str, price: str) -> None:
+        """The last price; the quotes move along, orders that it reaches are filled."""
+        with self._lock:
+            self.simulator.market.set_price(symbol, units(price))
+
+    def set_status(self, symbol: str, status: str) -> None:
+        with self._lock:
+            self.simulator.engine.set_status(symbol, SymbolStatus(status))
+
+    def revoke_key(self, account_name: str) -> None:
+        self.simulator.set_key_active(self.simulator.keys[account_name], False)
+
+    def wipe(self) -> None:
+        """As a testnet is wiped: no orders, no trades, first balances."""
+        with self._lock:
+            self.simulator.wipe()
+
+    # what is true at the exchange
+
+    def accepted(self, client_order_id: str) -> int:
+        """How many orders were ever accepted under this id."""
+        counts = (
+            account["accepted_by_client_order_id"].get(client_order_id, 0)
+            for account in self.simulator.engine.truth()["accounts"].values()
+        )
+        return sum(int(count) for count in counts)
+
+    def status(self, client_order_id: str) -> str | None:
+        """The exchange's word for the order's state; None when it was never accepted."""
+        rows = [
+            row
+            for account in self.simulator.engine.truth()["accounts"].values()
+            for row in account["orders"]
+            if row["client_order_id"] == client_order_id
+        ]
+        return str(rows[-1]["status"]) if rows else None
+
+    def balance(self, account: Account, asset: str) -> tuple[str, str]:
+        """Free and locked, as decimal text."""
+        free, locked = self.simulator.engine.balances(account.name).get(asset, (0, 0))
+        return f"{to_decimal(free):f}", f"{to_decimal(locked):f}"
+
+    def calls_of(self, name: str) -> list[dict[str, str]]:
+        """Parameters of each request of that name that left, faults included."""
+        return [parameters for call, parameters in self.calls if call == name]
+
+    # inside
+
+    def _order(self, client_order_id: str) -> Order:
+        for name in self.simulator.engine.accounts:
+            for symbol in self.simulator.engine.symbols:
+                for order in self.simulator.engine.all_orders(name, symbol, limit=1000):
+                    if order.client_order_id == client_order_id:
+                        return order
+        raise KeyError(client_order_id)
+
+    def request(self, account_name: str, method: str, parameters: dict[str, str]) -> Outcome:
+        """One request of a gateway: faults first, then the simulator's own dispatch."""
+        verb, path, name = METHODS[method]
+        with self._lock:
+            fault = next((fault for fault in self._faults if fault.call == name), None)
+            if fault is not None:
+                fault.times -= 1
+                if fault.times == 0:
+                    self._faults.remove(fault)
+            if fault is None or fault.outcome.transport is not Transport.UNSENT:
+                self.calls.append((name, dict(parameters)))
+            if fault is not None and not fault.executed:
+                return fault.outcome
+            outcome = self._dispatched(account_name, verb, path, parameters)
+            return outcome if fault is None else fault.outcome
+
+    def _dispatched(self, account_name: str, verb: str, path: str, parameters: dict[str, str]) -> Outcome:
+        operation = ROUTES[(verb, path)]
+        payload = urlencode(parameters, quote_via=quote).encode()
+        signed = {**parameters, "signature": hmac.digest(SECRET.encode(), payload, "sha256").hex()}
+        reply = self._dispatcher.execute_now(
+            Incoming(
+                api="rest",
+                ip="127.0.0.1",
+                operation=operation,
+                params=Params(signed if operation.signed else dict(parameters)),
+                api_key=account_name,
+                payload=payload,
+            )
+        )
+        if reply.error is not None:
+            return Outcome(
+                Transport.ANSWERED,
+                reply.error.message,
+                reply.status,
+                body=reply.payload(),
+                is_json=True,
+                code=reply.error.code,
+            )
+        # Through text, so that nothing of the engine is shared with who keeps the answer.
+        return Outcome(Transport.ANSWERED, "", 200, body=json.loads(json.dumps(reply.body)), is_json=True)
+
+
+class FakeGateway(Gateway):
+    """A gateway whose wire is a `FakeExchange`."""
+
+    def __init__(self, account: Account, exchange: FakeExchange) -> None:
+        self.account_name = account.name
+        self._wire = _FakeWire(account.name, exchange)
+        self._clock = ServerClock()
+
+
+class _FakeWire:
+    def __init__(self, account_name: str, exchange: FakeExchange) -> None:
+        self._account_name = account_name
+        self._exchange = exchange
+
+    def send(self, method: str, parameters: dict[str, str]) -> Outcome:
+        return self._exchange.request(self._account_name, method, parameters)
+
+    def cleaned(self, text: str) -> str:
+        return text
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _Clock(SimulatorClock):
+    """Our clock, which tests may replace, in microseconds."""
+
+    def now_us(self) -> int:
+        return clock.now_ms() * 1000 + self.offset_us
+
+
+class _Simulator(Exchange):
+    def _build(self) -> None:
+        self.clock = _Clock()
+        super()._build()
