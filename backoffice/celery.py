@@ -1,8 +1,8 @@
 """The Celery application and its care for database connections.
 
-Celery's own Django fix-up closes every database connection around every task, whatever CONN_MAX_AGE says; on PostgreSQL
-that costs an order 5 ms. It is left out here: a connection stays open while it is healthy, a broken one is dropped before
-the next task, and no connection crosses a fork.
+Celery's own Django fix-up closes every database connection around every task, whatever CONN_MAX_AGE says; on
+PostgreSQL that costs an order 5 ms. It is left out here: a connection stays open while it is healthy, a broken one is
+dropped before the next task, and no connection crosses a fork.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True  # a message that wants its result says ignore_result=False
 CELERY_RESULT_EXPIRES = 3600
 CELERY_TASK_DEFAULT_QUEUE = "sync"
-CELERY_TASK_QUEUES = {"trading": {}, "sync": {}}
+CELERY_TASK_QUEUES: dict[str, dict[str, Any]] = {"trading": {}, "sync": {}}
 CELERY_TASK_ROUTES = {
     "orders.submit_order": {"queue": "trading"},
     "orders.place_order": {"queue": "trading"},

@@ -1,4 +1,4 @@
-"""Writes about the outside world: instruments, balances, trading state; and the lease that shared work is done under."""
+"""Writes about the outside world: instruments, balances, trading state; and the lease for shared work."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 
 from exchanges import clock
 from exchanges.errors import NotSent
@@ -118,7 +119,7 @@ def ensure_instruments(account: ExchangeAccount) -> None:
     )
 
 
-def _instruments(account: ExchangeAccount):  # type: ignore[no-untyped-def]
+def _instruments(account: ExchangeAccount) -> QuerySet[Instrument]:
     return Instrument.objects.filter(exchange=account.exchange, environment=account.environment)
 
 
@@ -175,9 +176,7 @@ def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> i
         old = known.get(row.asset)
         if old is None or (row.updated_at >= old.updated_at and (old.free, old.locked) != (row.free, row.locked)):
             fresh.append(
-                Balance(
-                    account=account, asset=row.asset, free=row.free, locked=row.locked, updated_at=row.updated_at
-                )
+                Balance(account=account, asset=row.asset, free=row.free, locked=row.locked, updated_at=row.updated_at)
             )
     Balance.objects.bulk_create(
         fresh,

@@ -136,9 +136,9 @@ class FillReport:
 class OrderReport:
     """What the exchange said about one order, at one moment.
 
-    `status` is an `ExchangeStatus` or, for a word we do not know, the word itself. `filled_quote_quantity` is None where
-    the exchange says it is unavailable (negative for some historical orders). `fills` are the trades that this very
-    message carried, not all of the order's. `reason` is the exchange's word for why it ended (`expiryReason`,
+    `status` is an `ExchangeStatus` or, for a word we do not know, the word itself. `filled_quote_quantity` is None
+    where the exchange says it is unavailable (negative for some historical orders). `fills` are the trades that this
+    very message carried, not all of the order's. `reason` is the exchange's word for why it ended (`expiryReason`,
     reject reason), empty if none. `raw` is the message itself, for the record; it never holds a credential.
     """
 

@@ -264,7 +264,8 @@ class OrderAdmin(BigTable):
     def reason_text(self, order: Order) -> str:
         text = order.reason or order.reason_code
         if order.cancel_requested_at and order.status not in states.CLOSED:
-            text = f"{_('cancel wished')}. {text}"
+            wished = _("cancel wished")
+            text = f"{wished}. {text}" if text else wished
         return format_html('<span class="desk-reason" title="{}">{}</span>', text, text) if text else EMPTY
 
     @admin.display(description=gettext_lazy("Age"))

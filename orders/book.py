@@ -1,8 +1,9 @@
 """The only writer of what the exchange says: reports and fills into orders, with an event for each change.
 
 Every write is a compare-and-swap on `Order.version`: the new state is computed from what was read, and stored only if
-nobody has changed the order meanwhile; else it is read again. So no row is locked while anything is computed or fetched,
-it works alike on PostgreSQL and SQLite, and the placing path can record an answer without reading the order back.
+nobody has changed the order meanwhile; else it is read again. So no row is locked while anything is computed or
+fetched, it works alike on PostgreSQL and SQLite, and the placing path can record an answer without reading the order
+back.
 """
 
 from __future__ import annotations
@@ -64,11 +65,15 @@ def swap(order: Order, **changes: Any) -> bool:
     return True
 
 
-def open_break(
-    order: Order | None, kind: BreakKind, *, subject: str, details: Mapping[str, Any], account_id: int | None = None
-) -> None:
+def open_break(order: Order, kind: BreakKind, *, subject: str, details: Mapping[str, Any]) -> None:
     """One row per cause: a second sighting of an open break changes nothing."""
-    account_id = order.account_id if order is not None else account_id
+    open_account_break(order.account_id, kind, subject=subject, details=details, order=order)
+
+
+def open_account_break(
+    account_id: int, kind: BreakKind, *, subject: str, details: Mapping[str, Any], order: Order | None = None
+) -> None:
+    """A break of the account itself, or of one of its orders."""
     ReconciliationBreak.objects.bulk_create(
         [ReconciliationBreak(account_id=account_id, order=order, kind=kind, subject=subject, details=dict(details))],
         ignore_conflicts=True,
@@ -170,7 +175,9 @@ def _apply(
 def reload_attempt(attempt: ExchangeOrder) -> None:
     """Read the attempt and its order again, into the same objects."""
     attempt.order.refresh_from_db()
-    attempt.refresh_from_db(fields=[f.attname for f in ExchangeOrder._meta.concrete_fields if f.name != "order"])
+    order = attempt.order
+    attempt.refresh_from_db()
+    attempt.order = order
 
 
 def _merge(attempt: ExchangeOrder, report: OrderReport | None, fills: tuple[FillReport, ...]) -> Merge:
@@ -270,9 +277,7 @@ def _total(figures: Iterable[Decimal]) -> Decimal:
     return total
 
 
-def _next_check(
-    order: Order, status: OrderStatus, attempts: Sequence[AttemptState], now: datetime
-) -> datetime | None:
+def _next_check(order: Order, status: OrderStatus, attempts: Sequence[AttemptState], now: datetime) -> datetime | None:
     if status == OrderStatus.PENDING_NEW:
         return order.next_check_at or now
     if sum(attempt.is_alive for attempt in attempts) > 1:

@@ -156,10 +156,10 @@ def _exchange_key(report: OrderReport) -> str:
 
 def adopt_unknown(account: ExchangeAccount, report: OrderReport, counts: Counts) -> Order:
     """Record an order of the exchange that our book lacks."""
-    order, attempt = _rows_for(account, report)
+    order, attempt, is_new = _rows_for(account, report)
     try:
         with transaction.atomic():
-            if order._state.adding:
+            if is_new:
                 order.save(force_insert=True)
                 record_event(
                     order, EventType.ADOPTED, actor="sync", source=report.source, details={"message": dict(report.raw)}
@@ -178,11 +178,12 @@ def adopt_unknown(account: ExchangeAccount, report: OrderReport, counts: Counts)
     return apply_report(attempt, report, actor="sync")
 
 
-def _rows_for(account: ExchangeAccount, report: OrderReport) -> tuple[Order, ExchangeOrder]:
+def _rows_for(account: ExchangeAccount, report: OrderReport) -> tuple[Order, ExchangeOrder, bool]:
     """Unsaved rows for a stranger's order or for one of ours; a further attempt joins the intent's order."""
     parts = split_client_order_id(report.client_order_id)
     order = _known_order(account, *parts) if parts else None
     number = parts[1] if parts else 1
+    is_new = order is None
     if order is None:
         order = _order_from(account, report, parts[0] if parts else None)
         order.attempt = number
@@ -198,7 +199,7 @@ def _rows_for(account: ExchangeAccount, report: OrderReport) -> tuple[Order, Exc
         stop_price=report.stop_price,
         sent_at=report.created_at,
     )
-    return order, attempt
+    return order, attempt, is_new
 
 
 def _known_order(account: ExchangeAccount, hashed: str, attempt: int) -> Order | None:

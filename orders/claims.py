@@ -1,7 +1,8 @@
 """Claiming a send: the gate and the attempt's row in one transaction, committed before a byte leaves.
 
-Exactly one worker wins a claim, by a unique insert (a new intent) or by a compare-and-swap (a stored order). The request's
-timestamp and recvWindow are committed with it and never renewed, so that the exchange refuses a winner who comes too late.
+Exactly one worker wins a claim, by a unique insert (a new intent) or by a compare-and-swap (a stored order). The
+request's timestamp and recvWindow are committed with it and never renewed, so that the exchange refuses a winner who
+comes too late.
 """
 
 from __future__ import annotations
@@ -59,14 +60,13 @@ class Claim:
 
     def request(self) -> OrderRequest:
         order, attempt = self.order, self.attempt
-        assert attempt.request_timestamp_ms is not None and attempt.recv_window_ms is not None
         return OrderRequest(
             symbol=order.symbol,
             side=Side(order.side),
             order_type=OrderType(order.order_type),
             client_order_id=attempt.client_order_id,
-            timestamp_ms=attempt.request_timestamp_ms,
-            recv_window_ms=attempt.recv_window_ms,
+            timestamp_ms=attempt.request_timestamp_ms or 0,  # a claim always has both
+            recv_window_ms=attempt.recv_window_ms or 0,
             quantity=attempt.quantity,
             quote_quantity=attempt.quote_quantity,
             price=attempt.price,
@@ -143,8 +143,8 @@ def new_order(intent: Intent, account_id: int, now: datetime) -> Order:
 def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
     """Record a new intent: claimed for sending, denied, or too late. An intent known already gives its order.
 
-    Raises `RemedyNeeded`, `InvalidIntent` for an unknown account, `IntentConflict`, and lets `IntegrityError` pass where
-    another worker recorded the intent in the same moment.
+    Raises `RemedyNeeded`, `InvalidIntent` for an unknown account, `IntentConflict`, and lets `IntegrityError` pass
+    where another worker recorded the intent in the same moment.
     """
     with transaction.atomic():
         facts = facts_for(intent)
@@ -238,7 +238,7 @@ def facts_for(intent: Intent) -> GateFacts:
 def decide(
     intent: Intent, facts: GateFacts, conditions: Conditions, place_by: datetime | None, now: datetime
 ) -> tuple[Denial | None, Figures]:
-    """The gate: None and the figures to send, or why not. Raises `RemedyNeeded` where what is known does not suffice."""
+    """The gate: None and the figures to send, or why not. `RemedyNeeded` where what is known does not suffice."""
     figures = Figures(
         side=intent.side,
         order_type=intent.order_type,

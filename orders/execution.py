@@ -26,8 +26,8 @@ Figure = str | Decimal | None
 class OrderExecutionService:
     """Records orders of one account in the caller's transaction and has them sent when it commits.
 
-    An order is recorded even while the broker is down: the sweep sends it as long as its deadline lasts. All methods are
-    keyword-only where more than one argument is taken; malformed arguments raise `orders.intents.InvalidIntent`.
+    An order is recorded even while the broker is down: the sweep sends it as long as its deadline lasts. Malformed
+    arguments raise `orders.intents.InvalidIntent`.
     """
 
     def __init__(self, account_name: str) -> None:
@@ -140,6 +140,5 @@ def enqueue_place(order_id: UUID) -> None:
         return
     try:
         task.delay(str(order_id))
-    except Exception as error:
-        # Whatever the broker's client raises: the order is recorded, and the sweep finds it.
+    except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweep finds the order
         log.warning("enqueue_failed", order_id=str(order_id), error=type(error).__name__)

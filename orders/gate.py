@@ -1,7 +1,7 @@
 """What the gate and the claim need to know, read by one statement in the transaction that claims the send.
 
-The halt row and the account row are read under a share lock (on PostgreSQL; SQLite's write lock does it there), so that a
-halt that has committed is seen by every later claim. Django's ORM has no `FOR SHARE`, hence the SQL.
+The halt row and the account row are read under a share lock (on PostgreSQL; SQLite's write lock does it there), so
+that a halt that has committed is seen by every later claim. Django's ORM has no `FOR SHARE`, hence the SQL.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What this process remembers of the database, so that it notices when the database has gone back in time.
 
-A database restored from a backup lacks orders that the exchange has. Their intents may come again, and Binance accepts a
-client order id again once its order is filled: a blind send would trade twice. Three signs make a process distrust the
-book and read the symbol's history from the exchange before it sends: the process is new, its connection was renewed
+A database restored from a backup lacks orders that the exchange has. Their intents may come again, and Binance accepts
+a client order id again once its order is filled: a blind send would trade twice. Three signs make a process distrust
+the book and read the symbol's history from the exchange before it sends: the process is new, its connection was renewed
 (no restore spares connections), or the last order that it recorded itself is gone.
 """
 

@@ -1,8 +1,8 @@
 """One rule for every report: what we know of an attempt, joined with what a message says of it.
 
 Pure. Reports come from the place answer, the stream, queries, lists and trades, late, twice and in any order. The join
-only moves forward: a status of a later stage wins, a filled quantity never falls, a trade counts once. So the result does
-not depend on the order in which messages arrive, and an old answer cannot undo a newer one.
+only moves forward: a status of a later stage wins, a filled quantity never falls, a trade counts once. So the result
+does not depend on the order in which messages arrive, and an old answer cannot undo a newer one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The sweep over what is not settled: orders never sent, sends without an answer, cancels and trades still missing.
 
-Everything here starts from the database, so a lost message, a flushed broker or a killed worker costs seconds and never an
-order. Each order is taken by moving its `next_check_at`, so overlapping sweeps do the work once.
+Everything here starts from the database, so a lost message, a flushed broker or a killed worker costs seconds and never
+an order. Each order is taken by moving its `next_check_at`, so overlapping sweeps do the work once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from exchanges import clock
 from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound, OutcomeUnknown
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount
-from exchanges.types import OrderReport
+from exchanges.types import OrderReport, to_ms
 from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, swap
 from orders.catchup import PAGE, fetch_missing_fills, sync_open_orders
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
@@ -142,18 +142,23 @@ def _pending_attempt(order: Order) -> ExchangeOrder | None:
 
 def _fence_ms(attempt: ExchangeOrder) -> int:
     """Exchange time after which the request can neither be accepted nor be accepted but invisible."""
-    assert attempt.request_timestamp_ms is not None and attempt.recv_window_ms is not None
     return (
-        attempt.request_timestamp_ms
-        + attempt.recv_window_ms
-        + settings.EXCHANGE_ENGINE_TIMEOUT_MS
-        + settings.EXCHANGE_READ_LAG_MS
+        _timestamp_ms(attempt)
+        + int(attempt.recv_window_ms or settings.EXCHANGE_RECV_WINDOW_MS)
+        + int(settings.EXCHANGE_ENGINE_TIMEOUT_MS)
+        + int(settings.EXCHANGE_READ_LAG_MS)
     )
 
 
+def _timestamp_ms(attempt: ExchangeOrder) -> int:
+    """When the request was signed for; an attempt recovered from the exchange has only the time of its row."""
+    if attempt.request_timestamp_ms is not None:
+        return attempt.request_timestamp_ms
+    return to_ms(attempt.sent_at or attempt.order.created_at)
+
+
 def _find_in_history(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport | None:
-    assert attempt.request_timestamp_ms is not None
-    start_ms, end_ms = attempt.request_timestamp_ms - _EARLIER_MS, _fence_ms(attempt)
+    start_ms, end_ms = _timestamp_ms(attempt) - _EARLIER_MS, _fence_ms(attempt)
     for report in _orders_between(gateway, attempt.symbol, start_ms, end_ms):
         if report.client_order_id == attempt.client_order_id:
             return report
@@ -208,7 +213,11 @@ def _after_absence(order: Order, previous: OrderStatus, now: datetime) -> dict[s
     if order.cancel_requested_at is not None:
         status, code, reason = OrderStatus.CANCELED, "ABSENT", "the exchange never had it, and a cancel was wished"
     elif order.place_by is None or now >= order.place_by:
-        status, code, reason = OrderStatus.NOT_PLACED, "NO_ANSWER", "its send had no answer, and the exchange never had it"
+        status, code, reason = (
+            OrderStatus.NOT_PLACED,
+            "NO_ANSWER",
+            "its send had no answer, and the exchange never had it",
+        )
     else:
         return {"status": next_status(previous, OrderStatus.CREATED), "next_check_at": now, "check_count": 0}
     return {

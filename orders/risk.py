@@ -1,4 +1,7 @@
-"""The pre-trade checks: what must hold before an order may leave. Pure; each refusal has a stable code and both figures."""
+"""The pre-trade checks: what must hold before an order may leave. Pure.
+
+Each refusal has a stable code, and a text that holds both figures.
+"""
 
 from __future__ import annotations
 

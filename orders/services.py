@@ -29,9 +29,27 @@ from exchanges.models import ExchangeAccount
 from exchanges.services import ensure_balances, ensure_instruments, halt_trading
 from exchanges.types import plain
 from orders import memory
-from orders.book import apply_fill, apply_fills, apply_refusal, apply_report, log_fields, open_break, record_event, swap
+from orders.book import (
+    apply_fill,
+    apply_fills,
+    apply_refusal,
+    apply_report,
+    log_fields,
+    open_account_break,
+    record_event,
+    swap,
+)
 from orders.catchup import ensure_caught_up, ensure_synced
-from orders.claims import Claim, Conditions, Remedy, RemedyNeeded, claim_new, claim_stored, new_order, require_same_intent
+from orders.claims import (
+    Claim,
+    Conditions,
+    Remedy,
+    RemedyNeeded,
+    claim_new,
+    claim_stored,
+    new_order,
+    require_same_intent,
+)
 from orders.intents import Intent, invalid
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
@@ -237,11 +255,15 @@ def _record_outcome(
                     current.filter(outcome=Outcome.IN_FLIGHT).update(outcome=outcome)
                     attempt.outcome = outcome
                     record_event(
-                        order, event_type, actor="worker", previous_status=previous, details=_error_details(attempt, error)
+                        order,
+                        event_type,
+                        actor="worker",
+                        previous_status=previous,
+                        details=_error_details(attempt, error),
                     ).save(force_insert=True)
                     break
             order.refresh_from_db()
-        log.warning("order_" + str(event_type).lower(), **log_fields(order), error=str(error))
+        log.warning("order_not_acknowledged", **log_fields(order), outcome=str(outcome), error=str(error))
         if order.status == OrderStatus.CREATED and order.cancel_requested_at is not None:
             return _withdraw(order)
         return order
@@ -303,12 +325,11 @@ def stop_account(account: ExchangeAccount, error: AccountError) -> None:
     if error.http_status is None:
         return
     halt_trading(account=account, reason=f"refused by the exchange: {error}"[:500], actor="exchange")
-    open_break(
-        None,
+    open_account_break(
+        account.pk,
         BreakKind.ACCOUNT_REFUSED,
         subject=account.name,
         details={"code": error.code, "message": error.message},
-        account_id=account.pk,
     )
 
 
@@ -318,8 +339,8 @@ def stop_account(account: ExchangeAccount, error: AccountError) -> None:
 def cancel_order(*, account: str, intent_id: str, requested_by: str = "", reason: str = "") -> Order:
     """Cancel by intent: withdraw what was not sent, keep the wish for what is in flight, ask the exchange for the rest.
 
-    Only the exchange's word makes an open order CANCELED. Trouble on the way leaves the wish recorded, and the sweep goes
-    on. Needs no broker. Raises `InvalidIntent` for an unknown account or intent.
+    Only the exchange's word makes an open order CANCELED. Trouble on the way leaves the wish recorded, and the sweep
+    goes on. Needs no broker. Raises `InvalidIntent` for an unknown account or intent.
     """
     owner = account_named(account)
     order = Order.objects.filter(account=owner, intent_id=intent_id).first()

@@ -1,4 +1,4 @@
-"""Celery tasks: an intent or an id in, one service call. The database holds every duty; a message is only a doorbell."""
+"""Celery tasks: an intent or an id in, one service call. The database holds every duty; a message is a doorbell."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from orders.intents import (
     parse_intent,
     parse_known_intent_id,
 )
+from orders.models import Order
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ def place_order(order_id: str) -> dict[str, Any]:
         raise invalid("order_id", f"{order_id!r} is not the id of an order") from None
     try:
         return services.order_result(services.place_order(key))
-    except services.Order.DoesNotExist:
+    except Order.DoesNotExist:
         raise invalid("order_id", f"there is no order {order_id}") from None
 
 

@@ -116,7 +116,8 @@ def test_merge_report__a_trade_counts_once() -> None:
 
 def test_merge_report__zero_quantity_trade_is_no_fill() -> None:
     merged = merge_report(state("NEW"), known_trade_ids=set(), report=None, fills=[fill(1, "0")])
-    assert merged.new_fills == () and merged.state.exchange_status == "NEW"
+    assert merged.new_fills == ()
+    assert merged.state.exchange_status == "NEW"
 
 
 def test_merge_report__names_an_unknown_word() -> None:

@@ -13,7 +13,7 @@ from exchanges.models import Balance, ExchangeAccount
 from exchanges.services import halt_trading, resume_trading
 from orders import memory, services
 from orders.intents import IntentConflict, InvalidIntent, parse_intent
-from orders.models import ExchangeOrder, Fill, Order
+from orders.models import ExchangeOrder, Fill, Order, OrderEvent
 from tests.harness.simulator import Simulator
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
@@ -30,6 +30,14 @@ def submit(**arguments: Any) -> Order:
     return services.submit_order(parse_intent({k: v for k, v in given.items() if v is not None}, now=clock.now()))
 
 
+def lose_the_book() -> None:
+    """As a restored backup would: no order is left, everything else is."""
+    Fill.objects.all().delete()
+    OrderEvent.objects.all().delete()
+    ExchangeOrder.objects.all().delete()
+    Order.objects.all().delete()
+
+
 def events(order: Order) -> list[str]:
     return [event.event_type for event in order.events.all()]
 
@@ -39,9 +47,11 @@ def test_submit_order__rests_and_explains_itself(simulator: Simulator) -> None:
     attempt = ExchangeOrder.objects.get(order=order)
     truth = simulator.control.truth().order(attempt.client_order_id)
     assert (order.status, order.attempt, order.next_check_at) == ("NEW", 1, None)
+    assert truth is not None
     assert attempt.exchange_order_id == str(truth["order_id"])
     assert events(order) == ["CREATED", "CLAIMED", "REPORT"]
-    assert order.acknowledged_at is not None and order.closed_at is None
+    assert order.acknowledged_at is not None
+    assert order.closed_at is None
 
 
 def test_submit_order__the_same_intent_again_is_the_same_order(simulator: Simulator) -> None:
@@ -57,11 +67,12 @@ def test_submit_order__other_arguments_under_a_known_intent_change_nothing(
     submit()
     with pytest.raises(IntentConflict, match=f"^{next(iter(changes))}: "):
         submit(**changes)
-    assert Order.objects.count() == 1 and simulator.control.truth().accepted_total() == 1
+    assert Order.objects.count() == 1
+    assert simulator.control.truth().accepted_total() == 1
 
 
 def test_submit_order__unknown_account_is_the_callers_mistake() -> None:
-    with pytest.raises(InvalidIntent, match="^account: "):
+    with pytest.raises(InvalidIntent, match=r"^account: "):
         submit(account="nobody")
     assert not Order.objects.exists()
 
@@ -98,7 +109,8 @@ def test_submit_order__a_denial_is_recorded_and_nothing_sent(
     order = submit(**changes)
     assert order.reason_code == code
     assert order.status == ("NOT_PLACED" if code == "PAST_DEADLINE" else "DENIED")
-    assert order.closed_at is not None and order.next_check_at is None
+    assert order.closed_at is not None
+    assert order.next_check_at is None
     assert "POST /api/v3/order" not in simulator.control.truth().requests
 
 
@@ -125,10 +137,10 @@ def test_submit_order__an_order_lost_from_our_book_is_adopted(simulator: Simulat
     lost = submit()
     client_order_id = lost.exchange_orders.get().client_order_id
     simulator.control.fill("BTCUSDT", client_order_id=client_order_id)
-    for model in (Fill, *[Order.events.rel.related_model], ExchangeOrder, Order):
-        model.objects.all().delete()
+    lose_the_book()
     order = submit()
-    assert order.pk != lost.pk and order.intent_id == "i-1"
+    assert order.pk != lost.pk
+    assert order.intent_id == "i-1"
     assert order.status == "FILLED"
     assert simulator.control.truth().accepted(client_order_id) == 1
     assert simulator.control.truth().accepted_total() == 1
@@ -136,8 +148,7 @@ def test_submit_order__an_order_lost_from_our_book_is_adopted(simulator: Simulat
 
 def test_submit_order__a_lost_order_with_other_figures_is_a_conflict(simulator: Simulator) -> None:
     submit()
-    for model in (Order.events.rel.related_model, ExchangeOrder, Order):
-        model.objects.all().delete()
+    lose_the_book()
     memory.distrust_the_book()
     with pytest.raises(IntentConflict):
         submit(quantity="0.02")
@@ -181,19 +192,23 @@ def test_cancel_order__a_closed_order_is_told_so() -> None:
     submit()
     services.cancel_order(account="demo", intent_id="i-1")
     again = services.cancel_order(account="demo", intent_id="i-1")
-    assert again.status == "CANCELED" and events(again).count("CANCEL_REQUESTED") == 1
+    assert again.status == "CANCELED"
+    assert events(again).count("CANCEL_REQUESTED") == 1
 
 
 def test_cancel_order__unknown_intent() -> None:
-    with pytest.raises(InvalidIntent, match="^intent_id: "):
+    with pytest.raises(InvalidIntent, match=r"^intent_id: "):
         services.cancel_order(account="demo", intent_id="nothing")
 
 
 def test_order_result__is_json_with_decimal_text() -> None:
     result = services.order_result(submit())
-    assert result["status"] == "NEW" and result["filled_quantity"] == "0" and result["average_price"] is None
+    assert result["status"] == "NEW"
+    assert result["filled_quantity"] == "0"
+    assert result["average_price"] is None
     assert set(result) == {
-        "order_id", "intent_id", "status", "exchange_order_id", "filled_quantity", "average_price", "reason_code", "reason",
+        "order_id", "intent_id", "status", "exchange_order_id", "filled_quantity", "average_price", "reason_code",
+        "reason",
     }  # fmt: skip
 
 

@@ -64,9 +64,11 @@ def test_check_standing__each_state(changes: dict[str, Any], side: Side, code: s
 
 def test_check_instrument__unknown_not_trading_and_type() -> None:
     unknown = check_instrument(None, "NOPE", figures())
-    assert unknown is not None and unknown.code == "UNKNOWN_INSTRUMENT" and "NOPE" in unknown.text
+    assert unknown is not None
+    assert (unknown.code, "NOPE" in unknown.text) == ("UNKNOWN_INSTRUMENT", True)
     stop = check_instrument(RULES, "BTCUSDT", figures(order_type=OrderType.STOP_LOSS))
-    assert stop is not None and stop.code == "ORDER_TYPE_NOT_SUPPORTED"
+    assert stop is not None
+    assert stop.code == "ORDER_TYPE_NOT_SUPPORTED"
     assert check_instrument(RULES, "BTCUSDT", figures()) is None
 
 
@@ -124,4 +126,4 @@ def test_check_balance__what_the_order_may_spend(changes: dict[str, Any], free: 
     denial = check_balance(RULES, figures(**changes), D(free))
     assert (denial is not None) == denied
     if denial:
-        assert denial.code == "INSUFFICIENT_BALANCE" and free in denial.text
+        assert (denial.code, free in denial.text) == ("INSUFFICIENT_BALANCE", True)
