@@ -93,7 +93,8 @@ class TradingVerbs:
         else:
             services.resume_trading(account=account, reason=reason, actor=actor)
         done = _("trading halted") if verb == "halt" else _("trading resumed")
-        messages.success(request, f"{account or _('All accounts')}: {done}")
+        whose = account.name if account else _("All accounts")
+        messages.success(request, f"{whose}: {done}")
 
 
 @admin.register(ExchangeAccount)

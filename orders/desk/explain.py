@@ -91,5 +91,6 @@ def _before_sending(order: Order) -> NextStep:
 def _while_unconfirmed(order: Order) -> NextStep:
     asked = _("The exchange is asked for it by its client order id until it is found or proven absent.")
     if order.cancel_requested_at:
-        return NextStep(f"{asked} {_('Then it is canceled, as wished.')}", order.next_check_at)
+        then = _("Then it is canceled, as wished.")
+        return NextStep(f"{asked} {then}", order.next_check_at)
     return NextStep(asked, order.next_check_at)
