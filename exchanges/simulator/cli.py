@@ -95,9 +95,12 @@ def _secret(options: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; the one line on standard output says when the port is open and where."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    options = make_parser().parse_args(argv)
+    return serve(make_parser().parse_args(argv))
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; the one line on standard output says when the port is open and where."""
     exchange = build_exchange(options)
 
     def ready(server: SimulatorServer) -> None:
