@@ -118,12 +118,15 @@ class AccountStore:
         return sum(order.remaining for order in self.open_on(symbol) if order.side is Side.BUY)
 
     def _count(self, order: Order, change: int) -> None:
-        for counts in (self.counts_on(order.symbol), self.open_total):
-            counts.orders += change
-            if order.order_type in STOP_TYPES:
-                counts.algo += change
-            if order.iceberg_quantity:
-                counts.iceberg += change
+        here, everywhere = self.counts_on(order.symbol), self.open_total
+        here.orders += change
+        everywhere.orders += change
+        if order.order_type in STOP_TYPES:
+            here.algo += change
+            everywhere.algo += change
+        if order.iceberg_quantity:
+            here.iceberg += change
+            everywhere.iceberg += change
 
     def _evict(self, order: Order) -> None:
         del self.by_symbol[order.symbol][order.order_id]

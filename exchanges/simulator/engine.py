@@ -277,11 +277,11 @@ class Engine(Queries):
         return order
 
     def deposit(self, account_id: str, asset: str, amount: int) -> None:
-        self._move(account_id, asset, amount)
+        self._move(account_id, asset, _positive(amount))
 
     def withdraw(self, account_id: str, asset: str, amount: int) -> None:
         """-2010 when that much is not free."""
-        self._move(account_id, asset, -amount)
+        self._move(account_id, asset, -_positive(amount))
 
     def _move(self, account_id: str, asset: str, delta: int) -> None:
         context = self._context
@@ -325,3 +325,9 @@ def _random_ids(seed: int) -> Callable[[], str]:
     """Client order ids for those who send none: 22 characters, as long as the exchange's."""
     random = Random(seed)
     return lambda: f"{random.getrandbits(88):022x}"
+
+
+def _positive(amount: int) -> int:
+    if amount <= 0:
+        raise ValueError("The amount must be positive.")
+    return amount

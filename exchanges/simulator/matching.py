@@ -409,12 +409,13 @@ class Market:
     ) -> None:
         """Tell the order's owner. `prevention` are the event's last six fields."""
         self.last_execution_id += 1
-        if order.account.is_house:
+        account = order.account
+        if account.is_house:
             return
         context = self.context
         context.events.append(
             ExecutionEvent(
-                order.account_id,
+                account.account_id,
                 order,
                 execution_type,
                 self.last_execution_id,

@@ -164,6 +164,14 @@ def test_deposit_and_withdraw__tell_delta_and_position(desk: Desk) -> None:
     audit(desk.engine)
 
 
+@pytest.mark.parametrize("amount", [0, -1])
+def test_deposit_and_withdraw__take_positive_amounts_only(desk: Desk, amount: int) -> None:
+    for verb in (desk.engine.deposit, desk.engine.withdraw):
+        with pytest.raises(ValueError, match="positive"):
+            verb("alice", "AAA", amount)
+    assert desk.events() == []
+
+
 def test_external_lock__locks_without_an_order(desk: Desk) -> None:
     desk.engine.external_lock("alice", "AAA", units("10"))
     assert desk.balance("alice", "AAA") == ("990.00000000", "10.00000000")

@@ -195,7 +195,7 @@ class Turmoil:
             )
             self.desk.engine.withdraw(name, "AAA", units("970"))
             self.desk.engine.withdraw(name, "BBB", units("997000"))
-            self.desk.engine.deposit(name, "BNB", units(str(random.choice((0, 0.001, 500)))))
+            self.desk.engine.deposit(name, "BNB", units(str(random.choice((0.00001, 0.001, 500)))))
         self._read()
 
     def call(self) -> None:
