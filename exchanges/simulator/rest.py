@@ -75,7 +75,7 @@ class RestApi:
             return self._unknown(path)
         body = ""
         if request.method != "GET" and request.can_read_body:
-            body = (await request.read()).decode("utf-8", "replace")
+            body = (await request.read()).decode("utf-8", "surrogateescape")
         ip = request.remote or ""
         try:
             unit = _unit(request.headers.get("X-MBX-TIME-UNIT"))

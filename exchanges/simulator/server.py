@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import uvloop
 from aiohttp import web
@@ -41,6 +42,8 @@ class SimulatorServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/"):
+            path = urlsplit(path).path  # the absolute form, as proxies send it
         if path in WEBSOCKET_PATHS:
             return await self.websocket.handle(request, query)
         if path.startswith(PREFIX):

@@ -115,7 +115,7 @@ def _base64(signature: str) -> bytes | None:
 
 def rest_payload(query: str, body: str) -> bytes:
     """What a REST request signs: raw query followed by raw body, without separator and without the signature."""
-    return (_without_signature(query) + _without_signature(body)).encode()
+    return (_without_signature(query) + _without_signature(body)).encode("utf-8", "surrogateescape")
 
 
 def _without_signature(part: str) -> str:

@@ -49,8 +49,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_frame(text: str) -> dict[str, Any]:
-    """A request frame as an object; its numbers keep their text."""
+    """A request frame as an object; its numbers keep their text.
+
+    The first reader is the strict one (no NaN, no lone surrogates); the second keeps literals and sees duplicates.
+    """
     try:
+        orjson.loads(text)
         frame = json.loads(text, parse_float=_read_literal, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise errors.invalid_json() from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -96,6 +97,29 @@ def test_any_parameters__documented_answer(client: RawClient, operation: Any, pa
 def test_any_query_text__documented_answer(client: RawClient, query: str) -> None:
     response = client.session.get(f"{client.url}/api/v3/ticker/price?{query.replace('#', '%23')}", timeout=10)
     assert response.status_code in (200, 400)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/api/v3/ticker/price?symbol=\xff\xfe",
+        b"/api/v3/ticker/price?symbol=%ff%fe",
+        b"/api/v3/ticker/price?symbol=%",
+        b"/api/v3/ticker/price?%00=%00",
+        b"/api/v3/order?symbol=\xff&timestamp=1&signature=\xff",
+        b"/api/v3/order?symbol=BTCUSDT&timestamp=1&signature=%ed%a0%80",
+        b"http://other.host/api/v3/ticker/price?symbol=BTC%20USDT",
+        b"/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=" + b"9" * 4_000,
+    ],
+)
+def test_raw_bytes__documented_answer(client: RawClient, target: bytes) -> None:
+    host, port = client.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        request = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nX-MBX-APIKEY: test-key\r\nConnection: close\r\n\r\n"
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.split(b" ", 2)[1] in (b"400", b"401"), answer
+    assert b"Server got itself in trouble" not in answer
 
 
 def test_truth__counts_no_failure_of_ours(control: ControlClient) -> None:

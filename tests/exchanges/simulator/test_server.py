@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -395,6 +396,26 @@ def test_main__says_where_it_listens_and_stops_at_once(number: signal.Signals) -
             process.send_signal(number)
             assert process.wait(5) == 0
             assert time.monotonic() - started < 1.5
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_main__stops_at_once_with_work_under_way() -> None:
+    process = start_process("--port", "0", "--latency-ms", "30000")
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[-1]
+    try:
+        ControlClient(url).faults.add("never_answer", match={"path": "/api/v3/time"})
+        held = [socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) for _ in range(3)]
+        for connection, path in zip(held, ("ping", "time", "depth?symbol=BTCUSDT"), strict=True):
+            connection.sendall(f"GET /api/v3/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert time.monotonic() - started < 1.5
+        for connection in held:
+            connection.close()
     finally:
         process.kill()
         process.communicate()

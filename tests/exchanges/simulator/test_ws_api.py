@@ -70,6 +70,9 @@ def test_id__of_any_documented_kind_is_echoed(sim: ThreadedSimulator, identity: 
         ('{"id":1,"method":"userDataStream.start","params":{"apiKey":"x"}}', -1020),
         ('{"id":1,"method":"ping","params":{"returnRateLimits":"maybe"}}', -1100),
         ("{" * 5_000, -1135),
+        ('{"id":"\\ud800","method":"ping"}', -1135),
+        ('{"id":1,"method":"ping","params":{"a":NaN}}', -1135),
+        ('{"id":' + "9" * 5_000 + ',"method":"ping"}', -1135),
     ],
 )
 def test_frame__malformed_ones_are_answered(sim: ThreadedSimulator, text: str, code: int) -> None:

@@ -1,0 +1,72 @@
+"""What the driver scripts share: they run in environments of their own, so this is standard library only.
+
+A driver is started with one JSON argument (addresses and keys) and exits with 0 when every check held.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+CONFIG: dict[str, str] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+ENOUGH_SECONDS = 10.0
+
+
+def control(method: str, name: str, body: Any = None) -> Any:
+    """One call of the simulator's control plane."""
+    request = urllib.request.Request(
+        f"{CONFIG['rest_url']}/control/{name}",
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=ENOUGH_SECONDS) as response:
+        return json.load(response)
+
+
+def fault(action: str, **keys: Any) -> None:
+    control("POST", "faults", {"action": action, **keys})
+
+
+def truth_accepted(client_order_id: str) -> int:
+    accounts = control("GET", "truth")["accounts"]
+    return sum(rows["accepted_by_client_order_id"].get(client_order_id, 0) for rows in accounts.values())
+
+
+def raises(kind: type[BaseException], call: Callable[[], Any]) -> Any:
+    """The error that a call must raise."""
+    try:
+        answer = call()
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} expected, got {answer!r}")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + ENOUGH_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain")
+        time.sleep(0.02)
+
+
+class Complaints(logging.Handler):
+    """What a client logs because an answer was not as its models declare it."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(logging.WARNING)
+        self.words = words
+        self.found: list[str] = []
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if any(word in text for word in self.words):
+            self.found.append(text)
+
+    def check(self) -> None:
+        assert not self.found, self.found
