@@ -68,6 +68,7 @@ class FakeExchange:
         self.balances = dict(balances) if balances is not None else {"USDT": "100000", "BTC": "1"}
         self.calls: list[tuple[str, dict[str, str]]] = []
         self._faults: list[Fault] = []
+        self._hide_next = 0.0
         self._lock = threading.RLock()
         # No order limits: a test places hundreds of orders in a second.
         self.simulator = _Simulator(
@@ -172,6 +173,15 @@ class FakeExchange:
         with self._lock:
             self.simulator.hide(self._order(client_order_id), seconds)
 
+    def hide_next(self, seconds: float) -> None:
+        """Queries and cancels do not know the next order that is placed for so long."""
+        self._hide_next = seconds
+
+    def thaw(self) -> None:
+        """Quote a frozen book."""
+        with self._lock:
+            self.simulator.market.thaw()
+
     def set_price(self, symbol: str, price: str) -> None:
         """The last price; the quotes move along, orders that it reaches are filled."""
         with self._lock:
@@ -242,6 +252,9 @@ class FakeExchange:
             if fault is not None and not fault.executed:
                 return fault.outcome
             outcome = self._dispatched(account_name, verb, path, parameters)
+            if name == "place" and self._hide_next and outcome.code is None:
+                seconds, self._hide_next = self._hide_next, 0.0
+                self.hide(parameters["newClientOrderId"], seconds)
             return outcome if fault is None else fault.outcome
 
     def _dispatched(self, account_name: str, verb: str, path: str, parameters: dict[str, str]) -> Outcome:
