@@ -69,7 +69,7 @@ class Truth:
         return found[-1] if found else None
 
     def accepted(self, client_order_id: str, account: str | None = None) -> int:
-        """How many orders were ever accepted under this id; counted for ever, also past the history's limit."""
+        """How many orders were ever accepted under this id (of the last ids, as many as the history's limit)."""
         return sum(
             int(rows["accepted_by_client_order_id"].get(client_order_id, 0))
             for name, rows in self.raw["accounts"].items()

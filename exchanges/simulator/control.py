@@ -10,7 +10,6 @@ import orjson
 from aiohttp import web
 
 from exchanges.simulator.exchange import Settings
-from exchanges.simulator.faults import FaultError
 from exchanges.simulator.limits import LimitSettings
 from exchanges.simulator.model import (
     Commission,
@@ -140,7 +139,7 @@ class Control:
             return _answer(200, await self._dispatch(request.method, path.removeprefix(PREFIX).strip("/"), body))
         except orjson.JSONDecodeError as error:
             return _answer(400, {"error": f"body: {error}"})
-        except (ControlError, FaultError) as error:
+        except ValueError as error:  # ControlError and FaultError among them
             return _answer(400, {"error": str(error)})
         except EngineError as error:
             return _answer(400, {"error": error.message, "code": error.code})

@@ -20,6 +20,8 @@ from exchanges.simulator.model import DEFAULT_ORDER_LIMITS, Account, Event, Orde
 from exchanges.simulator.signing import ApiKey, make_api_key
 from exchanges.simulator.symbols import DEFAULT_SYMBOLS
 
+PRUNE_HIDDEN_AT = 10_000
+
 Listener = Callable[[list[Event]], None]
 
 
@@ -123,7 +125,10 @@ class Exchange:
 
     def hide(self, order: Order, seconds: float) -> None:
         """Queries and cancels do not know this order for so long."""
-        self.hidden[(order.symbol, order.order_id)] = self.clock.now_us() + int(seconds * 1_000_000)
+        now = self.clock.now_us()
+        if len(self.hidden) >= PRUNE_HIDDEN_AT:
+            self.hidden = {name: until for name, until in self.hidden.items() if until > now}
+        self.hidden[(order.symbol, order.order_id)] = now + int(seconds * 1_000_000)
 
     def is_hidden(self, symbol: str, order_id: int) -> bool:
         if not self.hidden:

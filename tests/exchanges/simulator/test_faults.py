@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from exchanges.simulator.client import ControlClient, ControlRefused
-from exchanges.simulator.faults import FaultBook, FaultError, Subject
+from exchanges.simulator.faults import REQUEST_ACTIONS, STREAM_ACTIONS, FaultBook, FaultError, Subject
 from tests.exchanges.simulator.conftest import RawClient, now_ms
 from tests.exchanges.simulator.test_server import refusal
 
@@ -306,6 +309,26 @@ def test_add__refuses_what_it_does_not_understand(rule: Any, key: str) -> None:
     with pytest.raises(FaultError, match=key):
         book.add([{"action": "none"}, rule])
     assert book.rules == []
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "simulator.md"
+
+
+def documented_rules() -> list[Any]:
+    """Every JSON object of the page's fault section."""
+    section = DOCS.read_text().split("## Faults", 1)[1].split("## In tests", 1)[0]
+    blocks = re.findall(r"```json\n(.*?)```", section, re.DOTALL) + re.findall(r"`(\{\".*?\})` \|", section)
+    return [json.loads(block) for block in blocks]
+
+
+def test_docs__every_action_has_an_example_that_is_understood() -> None:
+    rules = documented_rules()
+    book = FaultBook()
+    book.add(rules)
+    shown = {rule.get("action", "none") for rule in rules}
+    told = DOCS.read_text()
+    assert {action for action in REQUEST_ACTIONS | STREAM_ACTIONS if f"`{action}`" not in told} == {"none"}
+    assert len(shown) >= 18
 
 
 # -------------------------------------------------------------------------------------- control plane
