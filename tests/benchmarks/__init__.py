@@ -1,0 +1,5 @@
+"""What `make bench` measures: the placing path beside a bare exchange call, and the simulator by itself."""
+
+SUBMIT_TASK = "orders.submit_order"
+#: Environment variable: where the measured workers write when each order's answer was committed.
+STAMPS_FILE = "BENCH_STAMPS_FILE"

@@ -1,0 +1,80 @@
+"""`make bench`: starts its own parts, measures for about three minutes, prints a table and writes `var/bench.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from backoffice.run import WORKER_OPTIONS
+from tests.benchmarks import report
+from tests.benchmarks.figures import Figures, flush_milliseconds
+from tests.benchmarks.parts import Parts
+from tests.benchmarks.placing import StampCheck, check_stamps, measure_placing
+from tests.benchmarks.simulator_speed import Speed, engine_speed, rest_speed
+
+RESULT = Path("var/bench.json")
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--only", choices=("placing", "simulator"), help="one part instead of both")
+    add("--scale", type=float, default=1.0, help="orders a round, as a share of the full number")
+    add("--workers", type=int, default=1, help="worker processes for each database")
+    add("--worker-options", default=shlex.join(WORKER_OPTIONS), help="those of `make run` by default")
+    add("--output", type=Path, default=RESULT, help="where the figures go as JSON")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    options = read_arguments()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+    signal.signal(signal.SIGTERM, _interrupt)
+    workers = f"{options.workers} x celery worker {options.worker_options}"
+    table: dict[tuple[str, str], Figures] = {}
+    speeds: dict[str, Speed] = {}
+    targets: list[report.Target] = []
+    check: StampCheck | None = None
+    say("starting the parts ...")
+    parts = Parts(workers=options.workers, worker_options=shlex.split(options.worker_options))
+    try:
+        flush_ms = flush_milliseconds(parts.directory)
+        if options.only != "simulator":
+            cells = measure_placing(parts, say, scale=options.scale)
+            table = {key: cell.figures() for key, cell in cells.items()}
+            with parts.postgres.connect("bench") as connection:
+                check = check_stamps(parts.offices[0], connection)
+            targets += report.placing_targets(table)
+        if options.only != "placing":
+            say("the simulator by itself ...")
+            parts.stop_offices()
+            speeds = {"engine": engine_speed(), "rest": rest_speed(parts.directory)}
+            targets += report.simulator_targets(**speeds)
+    finally:
+        parts.close()
+    if check is not None:
+        say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
+    say("\nTargets\n" + "\n".join(target.line() for target in targets))
+    result = report.as_json(table, targets, speeds, check, workers=workers, flush_ms=round(flush_ms, 3))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    say(f"\nWritten to {options.output}")
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The results for people and for programs: a table with targets beside the figures, and JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.benchmarks.figures import Figures
+from tests.benchmarks.placing import BARE, BURST, LOADS, StampCheck
+from tests.benchmarks.simulator_speed import Speed
+
+Table = Mapping[tuple[str, str], Figures]  # by (load, way of placing)
+_COLUMNS = ("load", "path", "orders", "p50", "p90", "p99", "max", "x bare", "to start", "orders/s", "CPU", "DB CPU")
+_DASH = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure beside what it should be; a benchmark states it, it does not fail on it."""
+
+    what: str
+    figure: float
+    limit: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def is_reached(self) -> bool:
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+    def line(self) -> str:
+        sign = ">=" if self.at_least else "<="
+        figure, limit = f"{_number(self.figure)} {self.unit}", f"{sign} {_number(self.limit)} {self.unit}"
+        return f"  {self.what:<58} {figure:>20}   {limit:<22} {'reached' if self.is_reached else 'MISSED'}"
+
+
+def placing_targets(table: Table) -> list[Target]:
+    """What the placing path on PostgreSQL should reach."""
+    slow, burst, away = "10/s", f"burst of {BURST}", "10/s, exchange 50 ms away"
+    ours = {name: table[name, "PostgreSQL"] for name in (slow, burst, away)}
+    return [
+        Target("10/s: p50", ours[slow].p50 / table[slow, BARE].p50, 4, "x bare"),
+        Target("10/s: p99", ours[slow].p99, 50, "ms"),
+        Target(burst, ours[burst].orders_per_second, 200, "orders/s", at_least=True),
+        Target("exchange 50 ms away: p50 of what is not the exchange's", ours[away].p50 - 50, 12, "ms"),
+    ]
+
+
+def simulator_targets(engine: Speed, rest: Speed) -> list[Target]:
+    return [
+        Target("simulator's engine alone, one core", engine.per_core_second, 20_000, "orders/s", at_least=True),
+        Target("simulator through REST, one core", rest.per_core_second, 2_000, "requests/s", at_least=True),
+    ]
+
+
+def table_text(table: Table) -> str:
+    """Milliseconds, in aligned columns."""
+    rows: list[Sequence[str]] = [_COLUMNS]
+    for load in LOADS:
+        bare = table.get((load.name, BARE))
+        shown = ((path, row) for (name, path), row in table.items() if name == load.name)
+        rows += [_row(load.name if index == 0 else "", path, row, bare) for index, (path, row) in enumerate(shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _row(load: str, path: str, row: Figures, bare: Figures | None) -> Sequence[str]:
+    is_bare = path == BARE
+    return (
+        load,
+        path,
+        f"{row.orders}" + (f" (+{row.refused} refused)" if row.refused else ""),
+        *(f"{value:.1f}" for value in (row.p50, row.p90, row.p99, row.max)),
+        _DASH if is_bare or bare is None else f"{row.p50 / bare.p50:.1f}",
+        _DASH if is_bare else f"{row.queued_p50:.1f}",
+        f"{row.orders_per_second:.0f}",
+        _DASH if is_bare else f"{row.worker_cpu_ms:.1f}",
+        _DASH if not row.database_cpu_ms else f"{row.database_cpu_ms:.1f}",
+    )
+
+
+def notes(check: StampCheck, workers: str, flush_ms: float) -> str:
+    """How to read the table."""
+    return f"""\
+Milliseconds. Bare ccxt: one create_order after the other at the same pace, nothing stored. The other paths: from the
+call of send_task to the commit of the exchange's answer, stamped in the worker when the commit has returned, that is
+when the database holds it on disk (PostgreSQL: fsync and synchronous_commit on; SQLite: WAL, synchronous=FULL).
+PostgreSQL's own commit timestamps, which it takes before the flush, are {check.p50_ms:.2f} ms earlier
+(p50 of {check.orders} orders; {check.early} of our stamps lie before them). An order needs two flushes; one alone
+takes this disk {flush_ms:.2f} ms (p50). To start: until the task begins. CPU: of the workers, an order; DB CPU: of
+PostgreSQL's processes. Everything shares this machine (load average {os.getloadavg()[0]:.1f}).
+Workers: {workers}."""
+
+
+def as_json(
+    table: Table, targets: Iterable[Target], speeds: Mapping[str, Speed], check: StampCheck | None, **more: Any
+) -> dict[str, Any]:
+    """What goes to the file."""
+    return {
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "processors": os.cpu_count(),
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "load_average": [round(value, 2) for value in os.getloadavg()],
+        },
+        **more,
+        "placing": [{"load": load, "path": path, "unit": "ms", **row.as_dict()} for (load, path), row in table.items()],
+        "stamps": None if check is None else asdict(check),
+        "simulator": {
+            name: {
+                **asdict(speed),
+                "per_second": round(speed.per_second),
+                "per_core_second": round(speed.per_core_second),
+            }
+            for name, speed in speeds.items()
+        },
+        "targets": [{**asdict(target), "is_reached": target.is_reached} for target in targets],
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")

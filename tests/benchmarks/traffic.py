@@ -1,0 +1,122 @@
+"""The orders of the benchmark, and the two ways they are sent: bare ccxt, and a message to the back office."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import ccxt
+from celery import Celery
+
+from tests.benchmarks import SUBMIT_TASK
+from tests.benchmarks.figures import Sample
+
+ACCOUNT = "bench"
+
+
+class _Symbol(NamedTuple):
+    base: str
+    quantity: str  # worth about 50 USDT at the simulator's prices
+    far_price: str  # a third below them: such an order rests
+
+
+_SYMBOLS = (
+    _Symbol("BTC", "0.001", "42000"),
+    _Symbol("ETH", "0.02", "1700"),
+    _Symbol("BNB", "0.1", "360"),
+    _Symbol("SOL", "0.4", "98"),
+    _Symbol("XRP", "90", "0.39"),
+    _Symbol("DOGE", "500", "0.07"),
+)
+SYMBOLS = len(_SYMBOLS)
+
+
+class Wanted(NamedTuple):
+    base: str
+    quantity: str
+    price: str | None  # None: a market order
+
+
+def wanted_orders() -> Iterator[Wanted]:
+    """Buys for ever, over all symbols: in turn one that rests far from the market and one that fills at once."""
+    for number in count():
+        symbol = _SYMBOLS[number // 2 % len(_SYMBOLS)]
+        yield Wanted(symbol.base, symbol.quantity, symbol.far_price if number % 2 == 0 else None)
+
+
+def paced(orders: int, per_second: float | None, send: Callable[[], None]) -> None:
+    """Call `send` on a fixed schedule, late calls at once; without a rate as fast as it returns."""
+    begin = time.monotonic()
+    for number in range(orders):
+        if per_second is not None and (wait := begin + number / per_second - time.monotonic()) > 0:
+            time.sleep(wait)
+        send()
+
+
+class BareExchange:
+    """The floor: ccxt's own `create_order`, markets loaded, its limiter off, nothing stored."""
+
+    def __init__(self, url: str, api_key: str, api_secret: str) -> None:
+        self._client: Any = ccxt.binance(
+            {
+                "apiKey": api_key,
+                "secret": api_secret,
+                "enableRateLimit": False,
+                "options": {"defaultType": "spot", "fetchCurrencies": False, "fetchMargins": False},
+            }
+        )
+        self._client.urls["api"] = {"public": f"{url}/api/v3", "private": f"{url}/api/v3"}
+        # Only of spot: the other markets' addresses are not the simulator's.
+        self._client.options["fetchMarkets"] = {"types": ["spot"]}
+        self._client.load_markets()
+        self._orders = wanted_orders()
+
+    def place(self, orders: int, per_second: float | None) -> list[Sample]:
+        samples: list[Sample] = []
+
+        def send() -> None:
+            order = next(self._orders)
+            kind = "market" if order.price is None else "limit"
+            began = time.time_ns()
+            self._client.create_order(f"{order.base}/USDT", kind, "buy", order.quantity, order.price)
+            samples.append(Sample(began, 0, time.time_ns()))
+
+        paced(orders, per_second, send)
+        return samples
+
+
+class Bot:
+    """An orchestrator that shares nothing with the back office but its broker."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._app: Any = Celery("bot", broker=redis_url, fixups=[], set_as_current=False)
+        self._orders = wanted_orders()
+        self._numbers = count(1)
+
+    def enqueue(self, orders: int, per_second: float | None) -> dict[str, int]:
+        """Intent id -> when `send_task` was called, in nanoseconds since the epoch."""
+        called_at: dict[str, int] = {}
+
+        def send() -> None:
+            order, intent_id = next(self._orders), f"bench-{next(self._numbers)}"
+            arguments: dict[str, Any] = {
+                "intent_id": intent_id,
+                "account": ACCOUNT,
+                "symbol": f"{order.base}USDT",
+                "side": "BUY",
+                "order_type": "MARKET" if order.price is None else "LIMIT",
+                "quantity": order.quantity,
+                "strategy": "bench",
+            }
+            if order.price is not None:
+                arguments["price"] = order.price
+            called_at[intent_id] = time.time_ns()
+            self._app.send_task(SUBMIT_TASK, kwargs=arguments, queue="trading")
+
+        paced(orders, per_second, send)
+        return called_at
+
+    def close(self) -> None:
+        self._app.close()
