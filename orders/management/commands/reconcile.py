@@ -1,0 +1,89 @@
+"""Compares accounts with the exchange, repairs what evidence decides, and names what it does not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from exchanges.errors import GatewayError
+from exchanges.models import ExchangeAccount
+from orders.management.shell import account_named, one_line_errors
+from orders.models import ReconciliationBreak
+from orders.reconcile import reconcile_account
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare an account, or every enabled one, with the exchange; repair what can be repaired, and print the breaks"
+        " that are open. Exit status 1 if an account could not be compared."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--account", help="default: every enabled account")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with one_line_errors():
+            if options["account"]:
+                accounts = [account_named(options["account"])]
+            else:
+                accounts = list(ExchangeAccount.objects.filter(is_enabled=True))
+            found = [compare(account) for account in accounts]
+        if options["json"]:
+            self.stdout.write(json.dumps({"accounts": found}, cls=DjangoJSONEncoder, indent=2))
+        else:
+            self._print(found)
+        if any(row["error"] for row in found):
+            sys.exit(1)
+
+    def _print(self, found: list[dict[str, Any]]) -> None:
+        if not found:
+            self.stdout.write("No account is enabled.")
+        for row in found:
+            self.stdout.write(f"{row['account']}: {row['error'] or _done(row['counts'])}")
+            self.stdout.write(f"  {_open_breaks(len(row['breaks']))}")
+            for item in row["breaks"]:
+                intent = f" of intent {item['intent_id']}" if item["intent_id"] else ""
+                details = json.dumps(item["details"], sort_keys=True)
+                self.stdout.write(
+                    f"  {item['opened_at']:%Y-%m-%d %H:%M:%S} {item['kind']} {item['subject']}{intent} {details}"
+                )
+
+
+def compare(account: ExchangeAccount) -> dict[str, Any]:
+    """One account's comparison: what was done, or why it could not be, and the breaks that are open then."""
+    counts, error = dict[str, int](), ""
+    try:
+        counts = reconcile_account(account)
+    except GatewayError as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    return {"account": account.name, "error": error, "counts": counts, "breaks": open_breaks(account)}
+
+
+def open_breaks(account: ExchangeAccount) -> list[dict[str, Any]]:
+    rows = ReconciliationBreak.objects.filter(account=account, resolved_at__isnull=True).select_related("order")
+    return [
+        {
+            "kind": row.kind,
+            "subject": row.subject,
+            "order_id": row.order_id,
+            "intent_id": row.order.intent_id if row.order else None,
+            "opened_at": row.opened_at,
+            "details": row.details,
+        }
+        for row in rows.order_by("opened_at")
+    ]
+
+
+def _done(counts: dict[str, int]) -> str:
+    if counts.get("skipped"):
+        return "another process is comparing it right now"
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+
+
+def _open_breaks(count: int) -> str:
+    return {0: "no open break", 1: "1 open break:"}.get(count, f"{count} open breaks:")
