@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from exchanges.simulator.filters import OpenOrders
@@ -72,7 +72,7 @@ class AccountStore:
         self.accepted = 0
         self.traded = 0
         # client order id -> orders ever accepted under it, the last `history_limit` ids
-        self.accepted_ids: dict[str, int] = {}
+        self.accepted_ids: OrderedDict[str, int] = OrderedDict()
 
     def accept(self, order: Order) -> None:
         self.open[order.symbol, order.order_id] = order
@@ -87,7 +87,7 @@ class AccountStore:
         ids = self.accepted_ids
         ids[order.client_order_id] = ids.pop(order.client_order_id, 0) + 1
         if len(ids) > self.history_limit:
-            del ids[next(iter(ids))]
+            ids.popitem(last=False)
 
     def close(self, order: Order) -> None:
         del self.open[order.symbol, order.order_id]
