@@ -10,8 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from exchanges.gateway import Gateway
+from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount
 from exchanges.stream_events import (
     BalanceDelta,
@@ -245,3 +247,34 @@ def test_stream__a_burst_arrives_whole(simulator: Simulator, gateway: Gateway, l
     told = [event.report for event in listener.wait_for(OrderEvent, 100)]
     assert [report.client_order_id for report in told] == names * 2
     assert [report.status for report in told] == ["NEW"] * 50 + ["CANCELED"] * 50
+
+
+def pem(key: Any) -> str:
+    encoded: bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return encoded.decode()
+
+
+@pytest.mark.parametrize("kind", ["Ed25519", "RSA"])
+def test_key__of_either_kind_signs_rest_and_stream(
+    simulator: Simulator,
+    account: ExchangeAccount,
+    listen: Callable[..., Listener],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    secret = pem(
+        ed25519.Ed25519PrivateKey.generate()
+        if kind == "Ed25519"
+        else rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    )
+    simulator.control.add_key("main", "asymmetric", secret)
+    monkeypatch.setenv("EXCHANGE_MAIN_API_KEY", "asymmetric")
+    monkeypatch.setenv("EXCHANGE_MAIN_API_SECRET", secret)
+    gateway = get_gateway(account)
+    gateway.forget_clock()
+    listener = listen()
+    place(gateway)
+    assert gateway.fetch_order(symbol=SYMBOL, client_order_id="bo-stream-1").status == "NEW"
+    assert listener.wait_for(OrderEvent)[0].report.client_order_id == "bo-stream-1"
