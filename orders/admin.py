@@ -266,6 +266,8 @@ class OrderAdmin(BigTable):
         if order.cancel_requested_at and order.status not in states.CLOSED:
             wished = _("cancel wished")
             text = f"{wished}. {text}" if text else wished
+        elif order.status == Status.CANCELED and order.cancel_requested_by and not order.reason:
+            text = _("requested by %(who)s") % {"who": order.cancel_requested_by}
         return format_html('<span class="desk-reason" title="{}">{}</span>', text, text) if text else EMPTY
 
     @admin.display(description=gettext_lazy("Age"))

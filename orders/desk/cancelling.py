@@ -9,9 +9,12 @@ import structlog
 from django.contrib import messages
 from django.utils.translation import gettext as _
 
+from exchanges import clock
 from orders import services, states
 from orders.intents import InvalidIntent
 from orders.models import EventType, Order, OrderEvent
+
+PATIENCE_SECONDS = 20.0
 
 log = structlog.get_logger(__name__)
 
@@ -26,18 +29,30 @@ class Answer:
 
 
 def cancel_each(orders: Iterable[Order], *, requested_by: str, reason: str) -> list[Answer]:
-    """Ask for the cancel of each order; trouble with one does not keep the others from being asked for."""
-    return [_cancel_one(order, requested_by=requested_by, reason=reason) for order in orders]
+    """Ask for the cancel of each order; trouble with one does not keep the others from being asked for.
+
+    An exchange that does not answer costs its time-out per order. Once `PATIENCE_SECONDS` are over, only the wish of the
+    rest is recorded, and the sweep asks the exchange.
+    """
+    give_up_at = clock.monotonic() + PATIENCE_SECONDS
+    return [
+        _cancel_one(order, requested_by=requested_by, reason=reason, at_once=clock.monotonic() < give_up_at)
+        for order in orders
+    ]
 
 
-def _cancel_one(order: Order, *, requested_by: str, reason: str) -> Answer:
+def _cancel_one(order: Order, *, requested_by: str, reason: str, at_once: bool) -> Answer:
     if order.status in states.CLOSED:
         return _answer(order, messages.INFO, _("is closed already: %(status)s"), order)
     last_event = OrderEvent.objects.filter(order=order).order_by("-id").values_list("id", flat=True).first() or 0
     try:
-        after = services.cancel_order(
-            account=order.account.name, intent_id=order.intent_id, requested_by=requested_by, reason=reason
-        )
+        if at_once:
+            account = order.account.name
+            after = services.cancel_order(
+                account=account, intent_id=order.intent_id, requested_by=requested_by, reason=reason
+            )
+        else:
+            after = services.request_cancel(order, requested_by=requested_by, reason=reason)
     except InvalidIntent as error:
         return Answer(order.intent_id, messages.ERROR, str(error))
     except Exception:

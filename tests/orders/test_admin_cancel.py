@@ -14,6 +14,7 @@ from exchanges import clock
 from exchanges.models import ExchangeAccount
 from orders import services
 from orders.admin import MAX_CANCELS
+from orders.desk import cancelling
 from orders.intents import parse_intent
 from orders.management.commands.setup_roles import setup_roles
 from orders.models import EventType, Order, OrderEvent, Status
@@ -149,6 +150,21 @@ def test_cancel_selected__goes_on_after_one_that_fails(
         "second": "could not be canceled: the log says why",
         "third": confirmed,
     }
+
+
+def test_cancel_selected__only_records_the_wish_once_its_time_is_over(
+    trader: Client, account: ExchangeAccount, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = [resting_order(name) for name in ("first", "second")]
+    monkeypatch.setattr(cancelling, "PATIENCE_SECONDS", 0)
+    wished = "wish recorded: it is canceled as soon as its state is known"
+    assert cancel(trader, *orders) == {"first": wished, "second": wished}
+    assert "DELETE /api/v3/order" not in simulator.control.truth().requests
+    for order in orders:
+        order.refresh_from_db()
+        assert order.cancel_requested_by == "tess"
+        assert order.next_check_at is not None
+        assert order.next_check_at <= clock.now()
 
 
 def test_cancel_selected__answers_for_an_order_that_left_the_filter_meanwhile(
