@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -140,6 +140,38 @@ class Instrument(models.Model):
 def instrument_rules(instrument_id: int, updated_at: datetime) -> InstrumentRules:
     """Parsed rules of one version of an instrument: the placing path reads two columns and parses no JSON."""
     return Instrument.objects.get(pk=instrument_id).rules
+
+
+class StreamState(models.Model):
+    """How an account's user data stream is doing, written by its listener; others only read it."""
+
+    account = models.OneToOneField(
+        ExchangeAccount, on_delete=models.CASCADE, related_name="stream", verbose_name=_("account")
+    )
+    connected_since = models.DateTimeField(_("connected since"), null=True, blank=True)
+    in_sync_since = models.DateTimeField(
+        _("in sync since"), null=True, blank=True, help_text=_("Subscribed first, then caught up by REST.")
+    )
+    alive_at = models.DateTimeField(_("alive at"), help_text=_("When the listener last said that it runs."))
+    last_event_at = models.DateTimeField(_("last event at"), null=True, blank=True)
+    lag_ms = models.PositiveIntegerField(
+        _("lag, ms"), null=True, blank=True, help_text=_("From the exchange's time of the last event to its commit.")
+    )
+    reason = models.TextField(_("reason"), blank=True, default="", help_text=_("Why it is not connected."))
+
+    class Meta:
+        verbose_name = _("user stream")
+        verbose_name_plural = _("user streams")
+
+    def __str__(self) -> str:
+        return f"{self.account}: {'in sync' if self.in_sync_since else self.reason or 'not in sync'}"
+
+    def is_healthy(self, now: datetime) -> bool:
+        """In sync, and its listener has said so within the last seconds."""
+        return self.in_sync_since is not None and now - self.alive_at < STREAM_ALIVE_WITHIN
+
+
+STREAM_ALIVE_WITHIN = timedelta(seconds=15)
 
 
 class Balance(models.Model):

@@ -56,15 +56,31 @@ class Counts:
 # -- open orders ---------------------------------------------------------------------------------------------------
 
 
-def sync_open_orders(account: ExchangeAccount) -> dict[str, int]:
+def sync_open_orders(account: ExchangeAccount, *, wait: bool = False) -> dict[str, int]:
     """Compare the account's open orders with the exchange's, asking about a single order only where one is missing.
 
-    One list call, whatever the number of open orders. Overlapping runs do it once.
+    One list call, whatever the number of open orders. Overlapping runs do it once; with `wait`, have a run that began
+    after this call, done here or by another.
     """
+    if wait:
+        return _sync_from_now_on(account)
     with lease(f"sync:{account.name}", seconds=120) as held:
         if not held:
             return {"skipped": 1}
         return _sync_open_orders(account).as_dict()
+
+
+def _sync_from_now_on(account: ExchangeAccount) -> dict[str, int]:
+    started_at = clock.now()
+    done = ExchangeAccount.objects.filter(pk=account.pk, last_synced_at__gte=started_at)
+    counts = Counts()
+
+    def work() -> None:
+        nonlocal counts
+        counts = _sync_open_orders(account)
+
+    do_once(f"sync:{account.name}", is_done=done.exists, work=work)
+    return counts.as_dict()
 
 
 def ensure_synced(account: ExchangeAccount) -> None:
@@ -82,17 +98,35 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
     reports = gateway.fetch_open_orders()
     apply_reports(account, reports, counts)
     listed = {report.client_order_id for report in reports}
+    # The query side may lag behind the engine: that it does not know a fresh order yet is no difference.
     settled_before = asked_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
-    for attempt in _open_attempts(account, settled_before):
+    for attempt in _open_attempts(account, acknowledged_before=asked_at):
         if attempt.client_order_id not in listed:
-            _ask_about(gateway, attempt, counts)
+            _ask_about(gateway, attempt, counts, settled_before=settled_before)
     ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
     log.info("open_orders_synced", account=account.name, **counts.as_dict())
     return counts
 
 
-def _open_attempts(account: ExchangeAccount, acknowledged_before: datetime) -> list[ExchangeOrder]:
-    """Attempts that we hold open. A list may lag behind a fresh acknowledgement: those are left for the next run."""
+def accounts_due_for_sync() -> list[str]:
+    """Enabled accounts to compare now: all of them, but one whose stream is healthy only every so often."""
+    now = clock.now()
+    rest = timedelta(seconds=settings.SYNC_INTERVAL_STREAMING_SECONDS)
+    accounts = ExchangeAccount.objects.filter(is_enabled=True).select_related("stream")
+    return [account.name for account in accounts if not _may_rest(account, now, rest)]
+
+
+def _may_rest(account: ExchangeAccount, now: datetime, rest: timedelta) -> bool:
+    stream = getattr(account, "stream", None)
+    if stream is None or account.last_synced_at is None or not stream.is_healthy(now):
+        return False
+    # The tick after this one would come too late: half an interval early is early enough.
+    early = timedelta(seconds=settings.SYNC_INTERVAL_SECONDS / 2)
+    return now - account.last_synced_at < rest - early
+
+
+def _open_attempts(account: ExchangeAccount, *, acknowledged_before: datetime) -> list[ExchangeOrder]:
+    """Attempts that we hold open and held open when the list was asked for."""
     rows = (
         ExchangeOrder.objects.filter(order__account=account, order__status__in=[*OPEN])
         .filter(outcome=Outcome.ACKNOWLEDGED, acknowledged_at__lt=acknowledged_before)
@@ -101,13 +135,15 @@ def _open_attempts(account: ExchangeAccount, acknowledged_before: datetime) -> l
     return list(rows)
 
 
-def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts) -> None:
+def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, settled_before: datetime) -> None:
     """An order that we hold open is not in the list: ask for it alone. "Not found" proves nothing here."""
     counts.asked += 1
     before = attempt.order.version
     try:
         report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
     except OrderNotFound:
+        if attempt.acknowledged_at is not None and attempt.acknowledged_at >= settled_before:
+            return
         open_break(
             attempt.order,
             BreakKind.MISSING_AT_EXCHANGE,

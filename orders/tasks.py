@@ -10,7 +10,6 @@ from celery import shared_task
 
 from exchanges import clock, metrics
 from exchanges.errors import GatewayError
-from exchanges.models import ExchangeAccount
 from orders import catchup, reconcile, services
 from orders.intents import (
     IntentConflict,
@@ -104,10 +103,10 @@ def resolve_unconfirmed() -> dict[str, int]:
 @shared_task(name="orders.sync_accounts")
 def sync_accounts() -> dict[str, int]:
     """Have every enabled account's open orders and balances compared, each by a task of its own."""
-    names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
-    for name in names:
+    due = catchup.accounts_due_for_sync()
+    for name in due:
         sync_open_orders.apply_async((name,), expires=60)
-    return {"accounts": len(names)}
+    return {"accounts": len(due)}
 
 
 @shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)

@@ -1,0 +1,100 @@
+"""What a user data stream brings, into the book: one event, one call. The stream itself is `listener.py`'s."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import structlog
+from django.db import connection
+
+from exchanges import clock
+from exchanges.models import Balance, ExchangeAccount, StreamState
+from exchanges.services import apply_balances, sync_balances
+from exchanges.stream_events import BalanceDelta, BalancesEvent, ListStatus, OrderEvent
+from exchanges.types import BalanceReport, to_ms
+from orders.book import apply_report
+from orders.catchup import Counts, adopt_unknown, sync_open_orders
+from orders.models import ExchangeOrder, Order
+
+log = structlog.get_logger(__name__)
+
+_STATE_EVERY_SECONDS = 1.0
+
+
+class LiveAccount:
+    """Applies one account's stream, in one thread: events keep their order, and the connection stays open."""
+
+    def __init__(self, account: ExchangeAccount) -> None:
+        self._account = account
+        self._state_written_at = 0.0
+
+    def connected(self, subscribed_at: datetime) -> None:
+        """Subscribed: only now read what happened before, and only then call the account in sync.
+
+        Events that arrive meanwhile wait for this and are applied after it; an answer that is older than they are
+        cannot undo them.
+        """
+        self._write(connected_since=subscribed_at, in_sync_since=None, reason="catching up")
+        sync_open_orders(self._account, wait=True)
+        sync_balances(self._account)
+        self._write(in_sync_since=clock.now(), reason="")
+        log.info("stream_in_sync", account=self._account.name)
+
+    def look_again(self) -> None:
+        """Compare once more: the reads of the catch-up may have lagged behind what happened before the subscription."""
+        sync_open_orders(self._account, wait=True)
+
+    def disconnected(self, reason: str) -> None:
+        self._write(connected_since=None, in_sync_since=None, reason=reason)
+
+    def alive(self) -> None:
+        """Say that the listener runs."""
+        self._write()
+
+    def apply(self, event: OrderEvent | BalancesEvent | BalanceDelta | ListStatus) -> None:
+        """Apply one event."""
+        if isinstance(event, OrderEvent):
+            self._apply_order(event)
+        elif isinstance(event, BalancesEvent):
+            apply_balances(self._account, event.balances)
+        elif isinstance(event, BalanceDelta):
+            self._apply_delta(event)
+        else:
+            log.info("order_list_status", account=self._account.name, status=event.order_status)
+        self._note_event(event.event_at)
+
+    def _apply_order(self, event: OrderEvent) -> Order:
+        report = event.report
+        attempts = ExchangeOrder.objects.filter(account=self._account).select_related("order")
+        attempt = (
+            attempts.filter(client_order_id=report.client_order_id).first()
+            or attempts.filter(symbol=report.symbol, exchange_order_id=report.exchange_order_id).first()
+        )
+        if attempt is None:
+            return adopt_unknown(self._account, report, Counts())
+        return apply_report(attempt, report, actor="stream")
+
+    def _apply_delta(self, event: BalanceDelta) -> None:
+        """A deposit, withdrawal or transfer; the absolute figure follows by REST if none is known yet."""
+        if event.cause != "balanceUpdate":
+            return
+        row = Balance.objects.filter(account=self._account, asset=event.asset).first()
+        if row is None or event.event_at <= row.updated_at:
+            sync_balances(self._account)
+            return
+        report = BalanceReport(event.asset, row.free + event.delta, row.locked, event.event_at)
+        apply_balances(self._account, [report])
+
+    def _note_event(self, event_at: datetime) -> None:
+        if clock.monotonic() - self._state_written_at >= _STATE_EVERY_SECONDS:
+            now = clock.now()
+            self._write(last_event_at=now, lag_ms=max(0, to_ms(now) - to_ms(event_at)))
+
+    def _write(self, **changes: Any) -> None:
+        self._state_written_at = clock.monotonic()
+        now = clock.now()
+        StreamState.objects.update_or_create(account=self._account, defaults={"alive_at": now, **changes})
+
+    def close(self) -> None:
+        connection.close()

@@ -1,0 +1,89 @@
+"""The user data stream on real parts: simulator, PostgreSQL, and the listener as a process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exchanges import clock
+from exchanges.models import Balance, StreamState
+from orders import services
+from orders.intents import parse_intent
+from orders.models import Order
+from tests.harness.waiting import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def submit(intent_id: str = "i-1", **changes: Any) -> Order:
+    given = {
+        "intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT",
+        "quantity": "0.01", "price": "50000", **changes,
+    }  # fmt: skip
+    return services.submit_order(parse_intent(given, now=clock.now()))
+
+
+@pytest.fixture
+def listener(account: Any, simulator: Any, processes: Any) -> Any:
+    simulator.control.set_price("BTCUSDT", "60000")
+    return processes.command("listen_user_stream", ready="stream_in_sync")
+
+
+def is_in_sync() -> bool:
+    return StreamState.objects.filter(in_sync_since__isnull=False).exists()
+
+
+def test_listener__a_fill_arrives_without_any_query(listener: Any, simulator: Any) -> None:
+    order = submit()
+    client_order_id = order.exchange_orders.get().client_order_id
+    simulator.control.fill("BTCUSDT", client_order_id=client_order_id, quantity="0.004")
+    wait_for(lambda: Order.objects.get(pk=order.pk).status == "PARTIALLY_FILLED", what="the partial fill")
+    simulator.control.fill("BTCUSDT", client_order_id=client_order_id)
+    wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", what="the fill")
+    order.refresh_from_db()
+    assert order.filled_quantity == order.quantity
+    assert sum(fill.quantity for fill in order.fills.all()) == order.quantity
+    assert "GET /api/v3/order" not in simulator.control.truth().requests
+    wait_for(lambda: Balance.objects.filter(asset="USDT", locked=0).exists(), what="the balance")
+    free, locked = simulator.control.truth().balances("main")["USDT"]
+    row = Balance.objects.get(asset="USDT")
+    assert (str(row.free.normalize()), row.locked) == (str(free.normalize()), locked)
+
+
+def test_listener__what_happened_while_cut_off_is_caught_up(listener: Any, simulator: Any) -> None:
+    order = submit()
+    simulator.control.disconnect_streams(reset=True)
+    simulator.control.fill("BTCUSDT", client_order_id=order.exchange_orders.get().client_order_id)
+    wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", timeout=20, what="the fill after the cut")
+    wait_for(is_in_sync, timeout=20, what="in sync again")
+
+
+def test_listener__a_strangers_order_is_recorded_as_external(listener: Any, simulator: Any) -> None:
+    import ccxt
+
+    exchange = ccxt.binance(
+        {
+            "apiKey": simulator.api_key,
+            "secret": simulator.api_secret,
+            "urls": {"api": {"public": f"{simulator.url}/api/v3", "private": f"{simulator.url}/api/v3"}},
+        }
+    )
+    exchange.private_post_order(
+        {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01",
+         "price": "51000", "newClientOrderId": "by-hand"}
+    )  # fmt: skip
+    wait_for(lambda: Order.objects.filter(is_external=True).exists(), what="the external order")
+    order = Order.objects.get(is_external=True)
+    assert (order.status, order.intent_id.split(":")[0]) == ("NEW", "external")
+
+
+def test_listener__stops_within_seconds_on_sigterm(listener: Any) -> None:
+    listener.stop()
+    assert not listener.is_alive
+
+
+def test_listener__a_refused_key_is_told(account: Any, simulator: Any, processes: Any) -> None:
+    simulator.control.revoke_key(simulator.api_key)
+    processes.command("listen_user_stream", ready="stream_terminated")
+    wait_for(lambda: StreamState.objects.filter(reason__startswith="stopped").exists(), what="the reason")
