@@ -14,6 +14,7 @@ from exchanges.simulator.exchange import Exchange, Settings
 from exchanges.simulator.limits import LimitSettings
 from exchanges.simulator.model import OrderLimit, units
 from exchanges.simulator.server import SimulatorServer, run
+from exchanges.simulator.state import StateError, StateFile
 
 DEFAULT_BALANCES = "USDT=100000,BTC=1"
 
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ping-seconds", type=float, default=20.0, help="time between WebSocket pings")
     add("--pong-seconds", type=float, default=60.0, help="a WebSocket without pong for so long is closed")
     add("--connection-seconds", type=float, default=86_400.0, help="life of a WebSocket connection")
+    add("--state", type=Path, help="file that keeps orders, trades and balances across restarts")
     add("--history-limit", type=int, default=10_000, help="closed orders and trades kept per account")
 
 
@@ -81,6 +83,10 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
     )
     orders = (OrderLimit("SECOND", 10, options.order_limit_10s), OrderLimit("DAY", 1, options.order_limit_day))
     exchange = Exchange(settings, limits=limits, order_limits=orders)
+    if options.state is not None:
+        saved = StateFile(options.state).read(exchange.clock)
+        if saved is not None:
+            exchange.restore(*saved)
     exchange.add_first_account(options.account, options.balances)
     exchange.add_first_key(options.api_key, _secret(options), options.account)
     return exchange
@@ -101,13 +107,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; the one line on standard output says when the port is open and where."""
-    exchange = build_exchange(options)
+    try:
+        exchange = build_exchange(options)
+    except (StateError, OSError) as error:
+        print(f"simulator: {options.state}: {error}", file=sys.stderr)
+        return 1
+    state = None if options.state is None else StateFile(options.state)
 
     def ready(server: SimulatorServer) -> None:
         print(f"simulator ready on http://{options.host}:{server.port}", flush=True)
 
     try:
-        run(exchange, options.host, options.port, ready)
+        run(exchange, options.host, options.port, ready, state)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

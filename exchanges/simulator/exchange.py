@@ -97,12 +97,21 @@ class Exchange:
             self.engine.add_account(name, balances, **fields)
         self.keys = {key.key: replace(key, active=True, can_trade=True) for key in self._first_keys}
 
+    def restore(self, engine: Engine, market: MarketMaker) -> None:
+        """Go on with an engine of an earlier run."""
+        self.engine, self.market = engine, market
+        if market.frozen and not self.settings.frozen:
+            market.thaw()
+        elif self.settings.frozen and not market.frozen:
+            market.freeze()
+
     # ------------------------------------------------------------------------------- accounts and keys
 
     def add_first_account(self, account: str, balances: Mapping[str, int], **fields: Any) -> None:
-        """An account that a reset brings back."""
+        """An account that a reset brings back; one of an earlier run is left as it is."""
         self._first_accounts.append((account, dict(balances), fields))
-        self.engine.add_account(account, balances, **fields)
+        if account not in self.engine.accounts:
+            self.engine.add_account(account, balances, **fields)
 
     def add_first_key(self, key: str, secret: str, account: str) -> None:
         """A key that a reset brings back."""

@@ -19,6 +19,7 @@ from exchanges.simulator.control import PREFIX, Control
 from exchanges.simulator.dispatch import Dispatcher
 from exchanges.simulator.exchange import Exchange
 from exchanges.simulator.rest import RestApi
+from exchanges.simulator.state import StateFile, dump
 from exchanges.simulator.ws_api import WebSocketApi
 
 log = logging.getLogger(__name__)
@@ -30,15 +31,16 @@ SHUTDOWN_SECONDS = 0.2
 class SimulatorServer:
     """A running exchange on a port of its own."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, state: StateFile | None = None) -> None:
         self.exchange = exchange
+        self.state = state
         self.dispatcher = Dispatcher(exchange)
         self.rest = RestApi(self.dispatcher)
         self.websocket = WebSocketApi(self.dispatcher)
         self.control = Control(self)
         self.port = 0
         self._runner: web.ServerRunner | None = None
-        self._ticker: asyncio.Task[None] | None = None
+        self._helpers: list[asyncio.Task[None]] = []
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
@@ -56,16 +58,24 @@ class SimulatorServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=1024).start()
         self.port = self._runner.addresses[0][1]
-        self._ticker = asyncio.create_task(self._tick())
+        self._helpers = [asyncio.create_task(self._tick())]
+        if self.state is not None:
+            self.exchange.listeners.append(self.state.note)
+            self._helpers.append(asyncio.create_task(self.state.keep(self._dump)))
 
     async def stop(self) -> None:
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.gather(self._ticker, return_exceptions=True)
+        for helper in self._helpers:
+            helper.cancel()
+        await asyncio.gather(*self._helpers, return_exceptions=True)
         await self.exchange.close()
         await self.websocket.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self.state is not None:
+            self.state.write(self._dump())
+
+    def _dump(self) -> bytes:
+        return dump(self.exchange.engine, self.exchange.market)
 
     async def _tick(self) -> None:
         """Let the market move, unless it is frozen."""
@@ -81,10 +91,16 @@ class SimulatorServer:
 
 
 async def serve(
-    exchange: Exchange, host: str, port: int, *, ready: Callable[[SimulatorServer], None], stop: asyncio.Event
+    exchange: Exchange,
+    host: str,
+    port: int,
+    *,
+    ready: Callable[[SimulatorServer], None],
+    stop: asyncio.Event,
+    state: StateFile | None = None,
 ) -> None:
     """Run until `stop` is set; `ready` is called once the port is open."""
-    server = SimulatorServer(exchange)
+    server = SimulatorServer(exchange, state)
     try:
         await server.start(host, port)
         ready(server)
@@ -93,7 +109,13 @@ async def serve(
         await server.stop()
 
 
-def run(exchange: Exchange, host: str, port: int, ready: Callable[[SimulatorServer], None]) -> None:
+def run(
+    exchange: Exchange,
+    host: str,
+    port: int,
+    ready: Callable[[SimulatorServer], None],
+    state: StateFile | None = None,
+) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
 
     async def main() -> None:
@@ -101,7 +123,7 @@ def run(exchange: Exchange, host: str, port: int, ready: Callable[[SimulatorServ
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(exchange, host, port, ready=ready, stop=stop)
+        await serve(exchange, host, port, ready=ready, stop=stop, state=state)
 
     uvloop.run(main())
 
