@@ -20,13 +20,20 @@ class OrderCounter:
         self._limits = tuple((limit, limit.microseconds) for limit in limits)
         self._windows = [0] * len(self._limits)
         self._counts = [0] * len(self._limits)
+        # between these no window ends
+        self._since = self._until = 0
 
     def _roll(self, now: int) -> None:
+        if self._since <= now < self._until:
+            return
         for index, (_, span) in enumerate(self._limits):
             window = now // span
             if window != self._windows[index]:
                 self._windows[index] = window
                 self._counts[index] = 0
+        spans = [span for _, span in self._limits]
+        self._since = max((now - now % span for span in spans), default=now)
+        self._until = min((now - now % span + span for span in spans), default=now)
 
     def add(self, now: int) -> None:
         self._roll(now)

@@ -21,22 +21,18 @@ class Ledger:
         self._journal_span = journal_microseconds
         self._journal_limit = journal_limit
         self._journals: dict[str, deque[tuple[int, str, int, int]]] = {}
-        # account -> asset -> (free, locked) before the call that is under way
-        self._touched: dict[str, dict[str, tuple[int, int]]] = {}
-        self._accounts: dict[str, Account] = {}
+        # the step under way, and the balances it touched: (account, asset, balance, free, locked before)
+        self._step = 0
+        self._touched: list[tuple[Account, str, Balance, int, int]] = []
 
     def touch(self, account: Account, asset: str) -> Balance:
         """The balance, about to be changed."""
         balance = account.balances.get(asset)
         if balance is None:
             balance = account.balances[asset] = Balance()
-        if not account.is_house:
-            touched = self._touched.get(account.account_id)
-            if touched is None:
-                touched = self._touched[account.account_id] = {}
-                self._accounts[account.account_id] = account
-            if asset not in touched:
-                touched[asset] = (balance.free, balance.in_orders + balance.external)
+        if balance.step != self._step and not account.is_house:
+            balance.step = self._step
+            self._touched.append((account, asset, balance, balance.free, balance.in_orders + balance.external))
         return balance
 
     def endow(self, account: Account, asset: str, amount: int) -> None:
@@ -46,18 +42,24 @@ class Ledger:
 
     def issue(self, account: Account, asset: str, amount: int) -> None:
         """Deposit (positive) or withdraw (negative); -2010 when more is withdrawn than is free."""
-        balance = self.touch(account, asset)
-        if balance.free + amount < 0:
-            raise EngineError(-2010, INSUFFICIENT)
-        balance.free += amount
+        self._require(account, asset, -amount)
+        self.touch(account, asset).free += amount
         self.issued[asset] = self.issued.get(asset, 0) + amount
 
     def lock_external(self, account: Account, asset: str, delta: int) -> None:
-        balance = self.touch(account, asset)
-        if balance.free < delta or balance.external + delta < 0:
+        held = account.balances.get(asset)
+        if delta < 0 and (held is None or held.external + delta < 0):
             raise EngineError(-2010, INSUFFICIENT)
+        self._require(account, asset, delta)
+        balance = self.touch(account, asset)
         balance.free -= delta
         balance.external += delta
+
+    def _require(self, account: Account, asset: str, amount: int) -> None:
+        """Asked before anything is touched: what is refused is not told."""
+        held = account.balances.get(asset)
+        if amount > (held.free if held else 0):
+            raise EngineError(-2010, INSUFFICIENT)
 
     def pay_house(self, account: Account, asset: str, amount: int) -> None:
         """The house receives, or pays (negative) and is endowed anew when it runs out."""
@@ -74,21 +76,28 @@ class Ledger:
         touched = self._touched
         if not touched:
             return
-        self._touched = {}
-        for account_id, assets in touched.items():
-            account = self._accounts[account_id]
-            journal = self._journals.get(account_id)
-            if journal is None:
-                journal = self._journals[account_id] = deque(maxlen=self._journal_limit)
-            while journal and journal[0][0] < now - self._journal_span:
-                journal.popleft()
-            rows = []
-            for asset, (free, locked) in assets.items():
-                journal.append((now, asset, free, locked))
-                balance = account.balances[asset]
-                rows.append((asset, balance.free, balance.in_orders + balance.external))
-            account.updated_at = now
+        self._touched = []
+        self._step += 1
+        told: dict[str, list[tuple[str, int, int]]] = {}
+        for account, asset, balance, free, locked in touched:
+            account_id = account.account_id
+            rows = told.get(account_id)
+            if rows is None:
+                rows = told[account_id] = []
+                account.updated_at = now
+            rows.append((asset, balance.free, balance.in_orders + balance.external))
+            self._remember(account_id, (now, asset, free, locked))
+        for account_id, rows in told.items():
             events.append(AccountPositionEvent(account_id, now, tuple(rows)))
+
+    def _remember(self, account_id: str, before: tuple[int, str, int, int]) -> None:
+        journal = self._journals.get(account_id)
+        if journal is None:
+            journal = self._journals[account_id] = deque(maxlen=self._journal_limit)
+        journal.append(before)
+        horizon = before[0] - self._journal_span
+        while journal[0][0] < horizon:
+            journal.popleft()
 
     def balances(self, account: Account, at: int | None) -> dict[str, tuple[int, int]]:
         """Free and locked now, or as they were at `at` (as far as the journal reaches)."""

@@ -241,11 +241,12 @@ class Commission:
 
 @dataclass(slots=True)
 class Balance:
-    """`locked` is what open orders hold plus what an external system holds."""
+    """`locked` is what open orders hold plus what an external system holds; `step` is the ledger's mark."""
 
     free: int = 0
     in_orders: int = 0
     external: int = 0
+    step: int = field(default=NO_ID, compare=False, repr=False)
 
     @property
     def locked(self) -> int:
@@ -443,8 +444,7 @@ class PreventedMatch:
     time: int
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """What a placement did by itself, before orders it triggered: the material of ACK, RESULT and FULL."""
 
     order: Order
@@ -453,8 +453,7 @@ class Placement:
     prevented_matches: tuple[PreventedMatch, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cancellation:
+class Cancellation(NamedTuple):
     """`client_order_id` is the cancel request's own id, the order's is `order.client_order_id`."""
 
     order: Order

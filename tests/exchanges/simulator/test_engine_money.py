@@ -164,6 +164,16 @@ def test_deposit_and_withdraw__tell_delta_and_position(desk: Desk) -> None:
     audit(desk.engine)
 
 
+def test_withdraw_and_external_lock__when_refused_tell_nobody_now_or_later(desk: Desk) -> None:
+    for verb in (desk.engine.withdraw, desk.engine.external_lock):
+        with pytest.raises(EngineError):
+            verb("alice", "AAA", units("1000.1"))
+    with pytest.raises(EngineError):
+        desk.engine.external_lock("alice", "AAA", -1)
+    desk.limit("bob", "BUY", "1", "1")
+    assert {event.account_id for event in desk.events()} == {"bob"}
+
+
 @pytest.mark.parametrize("amount", [0, -1])
 def test_deposit_and_withdraw__take_positive_amounts_only(desk: Desk, amount: int) -> None:
     for verb in (desk.engine.deposit, desk.engine.withdraw):
