@@ -22,4 +22,4 @@ RUN mkdir var && SECRET_KEY=while-building DATABASE_URL=sqlite://:memory: python
 USER backoffice
 EXPOSE 8000
 HEALTHCHECK NONE
-CMD ["uvicorn", "backoffice.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "10", "--no-access-log"]
+CMD ["uvicorn", "backoffice.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "10", "--no-access-log", "--lifespan", "off"]

@@ -26,7 +26,16 @@ def exchange_variables(simulator_url: str) -> dict[str, str]:
 
 
 def simulator_argv(port: int, var: Path) -> list[str]:
-    program = [sys.executable, "-m", "exchanges.simulator", "--port", str(port)]
+    """It remembers its orders in `var`: an exchange that forgot them would contradict our database."""
+    program = [
+        sys.executable,
+        "-m",
+        "exchanges.simulator",
+        "--port",
+        str(port),
+        "--state",
+        str(var / "simulator.state"),
+    ]
     return [*program, "--api-key", _API_KEY, "--api-secret", _API_SECRET, "--balances", _BALANCES]
 
 
@@ -85,11 +94,14 @@ def _seed_login(login: Login) -> None:
 
 
 def main() -> None:
+    """Migrate and seed, in one process: loading everything takes longer than either."""
     import django
 
     django.setup()
     from django.conf import settings
+    from django.core.management import call_command
 
+    call_command("migrate", interactive=False)
     seed(settings.VAR_DIR)
 
 
