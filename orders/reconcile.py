@@ -82,7 +82,7 @@ def _take(order: Order) -> bool:
 
 def _next_step(order: Order) -> Order:
     if order.status == OrderStatus.CREATED:
-        return place_order(order.pk)
+        return place_order(order.pk, has_turn=True)
     gateway = get_gateway(order.account)
     if order.status == OrderStatus.PENDING_NEW:
         return resolve_order(gateway, order)
@@ -204,7 +204,7 @@ def _settle_absent(attempt: ExchangeOrder, server_ms: int) -> Order:
         return order
 
     order = durable(record)
-    return place_order(order.pk) if order.status == OrderStatus.CREATED else order
+    return place_order(order.pk, has_turn=True) if order.status == OrderStatus.CREATED else order
 
 
 def _after_absence(order: Order, previous: OrderStatus, now: datetime) -> dict[str, object]:

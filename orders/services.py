@@ -81,14 +81,20 @@ def submit_order(intent: Intent) -> Order:
     )
 
 
-def place_order(order_id: UUID) -> Order:
-    """Drive a stored order: send it if it is CREATED and its deadline lasts; any other order is returned as it is."""
+def place_order(order_id: UUID, *, has_turn: bool = False) -> Order:
+    """Drive a stored order: send it if it is CREATED and its deadline lasts; any other order is returned as it is.
+
+    A message is a doorbell, which may ring twice or late: an order that was put off (the exchange named a time, a
+    question failed) is left to the sweep, which drives it when its turn has come (`has_turn`).
+    """
     order = Order.objects.select_related("account").get(pk=order_id)
     if order.status != OrderStatus.CREATED:
         return order
     account = order.account
     if order.cancel_requested_at is not None:
         return _withdraw(order)
+    if not has_turn and order.check_count > 0 and order.next_check_at is not None and order.next_check_at > clock.now():
+        return order
     return _drive(
         account,
         order.symbol,
