@@ -23,22 +23,26 @@ from unfold.enums import ActionVariant
 
 from exchanges import services
 from exchanges.credentials import OWN_HOSTS, variable
-from exchanges.models import Balance, Environment, ExchangeAccount, Instrument, TradingHalt, TradingState
+from exchanges.models import Balance, Environment, ExchangeAccount, Instrument, StreamState, TradingHalt, TradingState
 from exchanges.pages import (
     EMPTY,
     ENVIRONMENT_COLOURS,
     STATE_COLOURS,
     ReadOnlyRecords,
     ReasonForm,
+    field_name,
     figure,
     label,
     moment,
+    stream_label,
+    utc,
 )
 from exchanges.types import plain
 
 # The status words of `orders.states`, which this app does not import; a test holds them equal.
 OPEN_STATUSES = ("NEW", "PARTIALLY_FILLED")
 UNRESOLVED_STATUSES = ("CREATED", "PENDING_NEW")
+_NAMED_ROW = "<tr><td>{}</td><td>{}</td></tr>"
 _VARIABLE_ROW = "<tr><td><code>{}</code></td><td>{}</td></tr>"
 VARIABLES = ("API_KEY", "API_SECRET", "API_SECRET_FILE", "REST_URL", "WS_URL")
 
@@ -106,6 +110,7 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
         "state_label",
         "trading_state_reason",
         moment(ExchangeAccount, "last_synced_at"),
+        "stream_state",
         "open_orders",
         "unresolved_orders",
         "credentials_label",
@@ -114,9 +119,11 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     actions_detail = ("halt_this", "resume_this")
     add_fieldsets = ((None, {"fields": ("name", "exchange", "environment", "is_enabled")}),)
     state_fields = ("state_label", "trading_state_reason", "last_synced_time", "balances_synced_time")
+    stream_fields = ("stream_state", "stream_details")
+    list_select_related = ("stream",)
     fieldsets = (
         (None, {"fields": ("name", ("exchange", "environment"), "is_enabled")}),
-        (gettext_lazy("State"), {"fields": (state_fields[:2], state_fields[2:])}),
+        (gettext_lazy("State"), {"fields": (state_fields[:2], state_fields[2:], *stream_fields)}),
         (gettext_lazy("Environment variables"), {"fields": ("variables",)}),
     )
     last_synced_time = staticmethod(moment(ExchangeAccount, "last_synced_at"))
@@ -125,7 +132,7 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ()
-        return ("name", "exchange", "environment", *self.state_fields, "variables")
+        return ("name", "exchange", "environment", *self.state_fields, *self.stream_fields, "variables")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ExchangeAccount]:
         counts = {"open_count": _orders_with(OPEN_STATUSES), "unresolved_count": _orders_with(UNRESOLVED_STATUSES)}
@@ -145,6 +152,20 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     @admin.display(description=gettext_lazy("Trading"), ordering="trading_state")
     def state_label(self, account: ExchangeAccount) -> str:
         return label(account.get_trading_state_display(), STATE_COLOURS[TradingState(account.trading_state)])
+
+    @admin.display(description=gettext_lazy("User stream"))
+    def stream_state(self, account: ExchangeAccount) -> str:
+        return stream_label(account)
+
+    @admin.display(description=gettext_lazy("Of the user stream"))
+    def stream_details(self, account: ExchangeAccount) -> str:
+        stream: StreamState | None = getattr(account, "stream", None)
+        if stream is None:
+            return EMPTY
+        times = ("connected_since", "in_sync_since", "alive_at", "last_event_at")
+        rows = [(field_name(StreamState, name), utc(getattr(stream, name))) for name in times]
+        rows += [(field_name(StreamState, name), getattr(stream, name) or EMPTY) for name in ("lag_ms", "reason")]
+        return format_html('<table class="desk-table">{}</table>', format_html_join("", _NAMED_ROW, rows))
 
     @admin.display(description=gettext_lazy("Open orders"))
     def open_orders(self, account: Any) -> str:

@@ -19,7 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from exchanges.models import Environment, TradingState
+from exchanges import clock
+from exchanges.models import Environment, ExchangeAccount, StreamState, TradingState
 from exchanges.types import plain
 
 EMPTY = "–"
@@ -95,6 +96,16 @@ def pretty(details: Any) -> str:
     return format_html('<pre class="desk-json">{}</pre>', text)
 
 
+def stream_label(account: ExchangeAccount) -> str:
+    """How the account's user data stream is doing; the account comes with `select_related("stream")`."""
+    stream: StreamState | None = getattr(account, "stream", None)
+    if stream is None:
+        return label(_("never started"), "")
+    if stream.is_healthy(clock.now()):
+        return label(_("in sync"), "success")
+    return label(_("silent") if stream.in_sync_since else _("not in sync"), "warning")
+
+
 def figure(model: type[models.Model], name: str) -> Column:
     """Column of a decimal field: every digit, no trailing zeros, never an exponent or a thousands separator."""
 
@@ -127,7 +138,7 @@ def document(model: type[models.Model], name: str) -> Column:
 
 def _column(show: Column, model: type[models.Model], name: str, *, ordering: str | None, heading: Any = None) -> Column:
     show.__name__ = name  # the admin derives the column's CSS class from it
-    return admin.display(description=heading or _heading(model, name), ordering=ordering)(show)
+    return admin.display(description=heading or field_name(model, name), ordering=ordering)(show)
 
 
 @keep_lazy_text
@@ -135,7 +146,7 @@ def _capitalised(text: str) -> str:
     return capfirst(text)
 
 
-def _heading(model: type[models.Model], name: str) -> Any:
+def field_name(model: type[models.Model], name: str) -> Any:
     """The field's own name, translated when it is shown."""
     field = model._meta.get_field(name)  # noqa: SLF001  Django's documented API
     return _capitalised(getattr(field, "verbose_name", name))

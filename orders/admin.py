@@ -243,8 +243,9 @@ class OrderAdmin(BigTable):
         return ()
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        """Only those with a row to show."""
         inlines = super().get_inlines(request, obj)
-        return inlines if obj and obj.breaks.exists() else [page for page in inlines if page is not BreakInline]
+        return [page for page in inlines if obj and page.model.objects.filter(order=obj).exists()]
 
     @admin.display(description=gettext_lazy("Side"))
     def side_label(self, order: Order) -> str:

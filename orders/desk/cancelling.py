@@ -31,8 +31,8 @@ class Answer:
 def cancel_each(orders: Iterable[Order], *, requested_by: str, reason: str) -> list[Answer]:
     """Ask for the cancel of each order; trouble with one does not keep the others from being asked for.
 
-    An exchange that does not answer costs its time-out per order. Once `PATIENCE_SECONDS` are over, only the wish of the
-    rest is recorded, and the sweep asks the exchange.
+    An exchange that does not answer costs its time-out per order. Once `PATIENCE_SECONDS` are over, only the wish of
+    the rest is recorded, and the sweep asks the exchange.
     """
     give_up_at = clock.monotonic() + PATIENCE_SECONDS
     return [

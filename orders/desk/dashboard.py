@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from exchanges import clock
 from exchanges.models import ExchangeAccount, TradingHalt, TradingState
-from exchanges.pages import STATE_COLOURS, duration
+from exchanges.pages import STATE_COLOURS, duration, stream_label
 from orders import states
 from orders.desk.explain import STATUS_COLOURS
 from orders.models import Order, ReconciliationBreak, Status
@@ -65,7 +65,8 @@ def _accounts() -> list[dict[str, Any]]:
         {
             "account": account,
             "colour": STATE_COLOURS[TradingState(account.trading_state)],
+            "stream": stream_label(account),
             "synced": account.last_synced_at and duration(now - account.last_synced_at),
         }
-        for account in ExchangeAccount.objects.order_by("name")
+        for account in ExchangeAccount.objects.select_related("stream").order_by("name")
     ]

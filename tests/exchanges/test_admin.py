@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -11,7 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from exchanges import admin as pages
-from exchanges.models import ExchangeAccount, TradingHalt, TradingState
+from exchanges import clock
+from exchanges.models import ExchangeAccount, StreamState, TradingHalt, TradingState
 from orders import states
 from orders.models import Status
 from tests.factories import (
@@ -53,6 +57,27 @@ def test_account_list__counts_open_and_unresolved_orders(boss: Client) -> None:
     assert (rows["busy"].open_count, rows["busy"].unresolved_count) == (3, 1)
     assert (rows["idle"].open_count, rows["idle"].unresolved_count) == (0, 0)
     assert f"?phase=open&amp;account__id__exact={idle.pk}" in boss.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (None, "never started"),
+        ({"in_sync_since": timedelta(0)}, "in sync"),
+        ({"in_sync_since": timedelta(0), "alive_at": timedelta(minutes=1)}, "silent"),
+        ({"reason": "<b>connection refused</b>"}, "not in sync"),
+    ],
+)
+def test_account_pages__show_the_user_stream(boss: Client, changes: dict[str, Any] | None, says: str) -> None:
+    account = ExchangeAccountFactory()
+    if changes is not None:
+        now = clock.now()
+        ages = {name: now - value for name, value in changes.items() if isinstance(value, timedelta)}
+        StreamState.objects.create(account=account, **{"alive_at": now} | changes | ages)
+    for address in (LIST, page_of(account), "/admin/"):
+        assert re.search(rf">\s*{says}\s*<", boss.get(address).content.decode()), address
+    html = boss.get(page_of(account)).content.decode()
+    assert ("&lt;b&gt;connection refused" in html) == (changes is not None and "reason" in changes)
 
 
 def test_account_list__takes_the_same_number_of_queries_for_any_number_of_rows(boss: Client) -> None:
