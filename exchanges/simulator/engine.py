@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from exchanges.simulator import house, intake
-from exchanges.simulator.accounts import AccountStore
+from exchanges.simulator.accounts import AccountStore, OrderCounter
 from exchanges.simulator.context import Context
 from exchanges.simulator.filters import compile_exchange_filters
 from exchanges.simulator.ledger import Ledger
@@ -102,6 +102,12 @@ class Engine(Queries):
         account.updated_at = self._clock()
         for asset, amount in self._initial[account.account_id].items():
             self._context.ledger.endow(account, asset, amount)
+
+    def set_order_limits(self, limits: Iterable[OrderLimit]) -> None:
+        """Other windows for the unfilled-order counts, which start anew."""
+        self.order_limits = tuple(limits)
+        for store in self._context.stores.values():
+            store.counter = OrderCounter(self.order_limits)
 
     def wipe(self) -> None:
         """A testnet reset: orders, trades, prices and counts are gone, balances as they were at first, ids start

@@ -88,3 +88,12 @@ def test_exceeded_order_limit__zero_is_no_limit() -> None:
     for _ in range(20):
         resting(desk)
     assert desk.engine.exceeded_order_limit("alice") is None
+
+
+def test_set_order_limits__starts_the_counts_anew(desk: Desk) -> None:
+    resting(desk)
+    limit = OrderLimit("SECOND", 10, 1)
+    desk.engine.set_order_limits([limit])
+    assert desk.engine.order_counts("alice") == {limit: 0}
+    resting(desk)
+    assert desk.engine.exceeded_order_limit("alice") is limit
