@@ -48,6 +48,14 @@ def close_before_fork(**_: Any) -> None:
     connections.close_all()
 
 
+@signals.worker_init.connect(weak=False)
+def share_limits(**_: Any) -> None:
+    """A worker spends from budgets that it shares; see `exchanges.limits`."""
+    from exchanges.limits import share_strictly
+
+    share_strictly()
+
+
 @signals.task_prerun.connect(weak=False)
 def drop_broken_connections(**_: Any) -> None:
     for connection in connections.all(initialized_only=True):

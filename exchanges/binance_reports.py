@@ -17,6 +17,7 @@ from exchanges.types import (
     TIME_IN_FORCE_TYPES,
     AccountReport,
     BalanceReport,
+    ExchangeInfo,
     FillReport,
     InstrumentRules,
     OrderReport,
@@ -243,8 +244,14 @@ def account(body: Any) -> AccountReport:
     return AccountReport(balances, row.boolean("canTrade"), updated_at)
 
 
-def instruments(body: Any) -> list[InstrumentRules]:
-    return [_instrument(row) for row in Row(body, "exchangeInfo").rows("symbols")]
+def exchange_info(body: Any) -> ExchangeInfo:
+    """Trading rules and the sizes of the exchange's limits."""
+    row = Row(body, "exchangeInfo")
+    limits = row.fields.get("rateLimits")
+    return ExchangeInfo(
+        instruments=tuple(_instrument(symbol) for symbol in row.rows("symbols")),
+        rate_limits=tuple(limit.fields for limit in rows(limits, "rateLimits")) if limits is not None else (),
+    )
 
 
 def server_time(body: Any) -> int:

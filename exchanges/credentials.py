@@ -25,6 +25,7 @@ class Account(Protocol):
     """What is needed of an `ExchangeAccount` row to find its keys and hosts."""
 
     name: str
+    exchange: str
     environment: str
 
 

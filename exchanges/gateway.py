@@ -24,12 +24,20 @@ import structlog
 from django.conf import settings
 
 from exchanges import binance_reports as reports
-from exchanges import clock, metrics
+from exchanges import budgets, clock, limits, metrics
 from exchanges.binance_reports import Malformed
 from exchanges.credentials import Account, Credentials, environment_stamp, read_credentials
-from exchanges.errors import Call, GatewayError, OutcomeUnknown, error_for
+from exchanges.errors import Call, GatewayError, NotSent, OutcomeUnknown, Transport, error_for
 from exchanges.server_clock import ServerClock
-from exchanges.types import AccountReport, FillReport, InstrumentRules, OrderReport, OrderRequest, ReportSource
+from exchanges.types import (
+    AccountReport,
+    ExchangeInfo,
+    FillReport,
+    InstrumentRules,
+    OrderReport,
+    OrderRequest,
+    ReportSource,
+)
 from exchanges.wire import Outcome, Sender, Wire
 
 TIMESTAMP_REFUSED = -1021
@@ -50,6 +58,8 @@ class Gateway:
 
     def __init__(self, account: Account, credentials: Credentials) -> None:
         self.account_name = account.name
+        self._account = account
+        self._host = credentials.hosts.rest_url
         self._wire: Sender = Wire(
             _ccxt_client(credentials),
             secrets=(credentials.api_key, credentials.api_secret),
@@ -176,14 +186,18 @@ class Gateway:
         return self._read("fetch_account", "private_get_account", {"omitZeroBalances": "true"}, reports.account)
 
     def fetch_instruments(self, symbols: list[str] | None = None) -> list[InstrumentRules]:
-        """Trading rules, of these symbols or of all (4 MB on the live exchange)."""
+        """Trading rules, of these symbols or of all."""
+        return list(self.fetch_exchange_info(symbols).instruments)
+
+    def fetch_exchange_info(self, symbols: list[str] | None = None) -> ExchangeInfo:
+        """Trading rules and limits, of these symbols or of all (4 MB on the live exchange)."""
         wanted = {} if symbols is None else {"symbols": json.dumps(symbols, separators=(",", ":"), ensure_ascii=False)}
         return self._ask(
             "fetch_instruments",
             Call.READ,
             "public_get_exchangeinfo",
             {**wanted, "showPermissionSets": "false"},
-            reports.instruments,
+            reports.exchange_info,
         )
 
     # how
@@ -229,8 +243,16 @@ class Gateway:
     ) -> T:
         """Send one request and read its answer; log and count it either way."""
         started = clock.monotonic()
+        passage = self._passage(name, call, parameters)
+        budget = budgets.budget_of(self._account)
+        try:
+            limits.admit(passage, budget)
+        except NotSent as refused:
+            self._note(name, call, refused, 0.0, client_order_id)
+            raise
         outcome = self._wire.send(method, parameters)
         error = _error_of(outcome, call)
+        limits.note(passage, budget, _answer(outcome, error))
         if error is None:
             try:
                 result = read(outcome.body)
@@ -245,6 +267,16 @@ class Gateway:
             self.forget_clock()
         # Raised outside any handler: neither cause nor context may lead to a signed URL.
         raise error
+
+    def _passage(self, name: str, call: Call, parameters: dict[str, str]) -> limits.Passage:
+        lane, weight, narrow_weight, narrowed_by = _COSTS[name]
+        return limits.Passage(
+            host=self._host,
+            account=self.account_name,
+            kind=limits.Kind(call.value),
+            lane=lane,
+            weight=narrow_weight if narrowed_by in parameters else weight,
+        )
 
     def _note(
         self, name: str, call: Call, error: GatewayError | None, seconds: float, client_order_id: str | None
@@ -263,6 +295,39 @@ class Gateway:
             duration_ms=round(seconds * 1000, 3),
             client_order_id=client_order_id,
         )
+
+
+# Lane, documented weight, and the weight where a parameter narrows the question (a successful place or cancel is free).
+_COSTS: dict[str, tuple[limits.Lane, int, int, str]] = {
+    "place": (limits.Lane.NEW, 1, 1, ""),
+    "cancel": (limits.Lane.CANCEL, 1, 1, ""),
+    "fetch_order": (limits.Lane.STATUS, 4, 4, ""),
+    "fetch_open_orders": (limits.Lane.STATUS, 80, 6, "symbol"),
+    "fetch_all_orders": (limits.Lane.HISTORY, 20, 20, ""),
+    "fetch_trades": (limits.Lane.HISTORY, 20, 5, "orderId"),
+    "fetch_account": (limits.Lane.STATUS, 20, 20, ""),
+    "fetch_instruments": (limits.Lane.HISTORY, 20, 20, ""),
+    "fetch_time": (limits.Lane.STATUS, 1, 1, ""),
+}
+
+
+def _answer(outcome: Outcome, error: GatewayError | None) -> limits.Answer:
+    """What the limits learn of a request. Only infrastructure trouble counts as a failure, never a refusal."""
+    answered = outcome.transport is Transport.ANSWERED
+    trouble = not answered or (outcome.status or 0) >= 500 or isinstance(error, OutcomeUnknown)
+    return limits.Answer(
+        failed=trouble,
+        succeeded=error is None,
+        status=outcome.status,
+        code=outcome.code,
+        retry_after=outcome.retry_after,
+        used_weight=outcome.counts.get("x-mbx-used-weight-1m", 0),
+        order_counts={
+            seconds: outcome.counts[header]
+            for header, seconds in (("x-mbx-order-count-10s", 10), ("x-mbx-order-count-1d", 86_400))
+            if header in outcome.counts
+        },
+    )
 
 
 def get_gateway(account: Account) -> Gateway:

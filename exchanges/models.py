@@ -136,6 +136,25 @@ class Instrument(models.Model):
         )
 
 
+class RateLimits(models.Model):
+    """exchangeInfo's `rateLimits` of one environment: the sizes of the budgets that all processes share."""
+
+    exchange = models.CharField(_("exchange"), max_length=32)
+    environment = models.CharField(_("environment"), max_length=16, choices=Environment)
+    rate_limits = models.JSONField(_("rate limits"), default=list)
+    updated_at = models.DateTimeField(_("updated at"), default=clock.now)
+
+    class Meta:
+        verbose_name = _("rate limits")
+        verbose_name_plural = _("rate limits")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["exchange", "environment"], name="rate_limits_unique_environment")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {self.environment}"
+
+
 @lru_cache(maxsize=4096)
 def instrument_rules(instrument_id: int, updated_at: datetime) -> InstrumentRules:
     """Parsed rules of one version of an instrument: the placing path reads two columns and parses no JSON."""

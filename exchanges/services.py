@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from exchanges import clock
+from exchanges.budgets import store_rate_limits
 from exchanges.errors import NotSent
 from exchanges.gateway import get_gateway
 from exchanges.models import Balance, ExchangeAccount, Instrument, Lease, TradingHalt, TradingState
@@ -85,7 +86,9 @@ _INSTRUMENT_FIELDS = (
 
 def sync_instruments(account: ExchangeAccount) -> dict[str, int]:
     """Store exchangeInfo for the account's environment; returns how many were seen and how many changed."""
-    rows = get_gateway(account).fetch_instruments()
+    info = get_gateway(account).fetch_exchange_info()
+    rows = info.instruments
+    store_rate_limits(account, [dict(row) for row in info.rate_limits])
     now = clock.now()
     known = {i.symbol: i for i in _instruments(account)}
     changed = [

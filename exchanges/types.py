@@ -322,6 +322,14 @@ class InstrumentRules:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeInfo:
+    """What an exchange says of itself: its instruments, and its limits as rows of `rateLimits`."""
+
+    instruments: tuple[InstrumentRules, ...]
+    rate_limits: tuple[Mapping[str, Any], ...] = ()
+
+
 def _to_multiple(value: Decimal, step: Decimal, rounding: str) -> Decimal:
     if step <= 0:
         return value

@@ -10,7 +10,7 @@ import json
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from exchanges.errors import Transport
@@ -32,6 +32,7 @@ class Outcome:
     is_json: bool = False
     code: int | None = None
     retry_after: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)  # the exchange's X-MBX-* counts, by header in lower case
 
 
 class Sender(Protocol):
@@ -86,7 +87,13 @@ class Wire:
         except (ValueError, RecursionError):
             what = f"{answer.headers.get('Content-Type') or 'no type'}, {len(answer.content)} bytes"
             message = self.cleaned(f"HTTP {answer.status} with a body that is not JSON ({what})")
-            return Outcome(Transport.ANSWERED, message, answer.status, retry_after=_retry_after(answer.headers))
+            return Outcome(
+                Transport.ANSWERED,
+                message,
+                answer.status,
+                retry_after=_retry_after(answer.headers),
+                counts=_counts(answer.headers),
+            )
         code, message = error_object(body)
         return Outcome(
             Transport.ANSWERED,
@@ -96,6 +103,7 @@ class Wire:
             is_json=True,
             code=code,
             retry_after=_retry_after(answer.headers),
+            counts=_counts(answer.headers),
         )
 
 
@@ -179,6 +187,15 @@ def _in_safe_words(causes: list[BaseException]) -> str:
 
 
 _SIGNATURE = re.compile(r"""(signature["']?\s*[=:]\s*["']?)[A-Za-z0-9%+/=_-]+""", re.IGNORECASE)
+
+
+def _counts(headers: Mapping[str, str]) -> dict[str, int]:
+    """The exchange's own counts of what this address and account have used."""
+    return {
+        name.lower(): int(value)
+        for name, value in headers.items()
+        if name.lower().startswith(("x-mbx-used-weight-", "x-mbx-order-count-")) and value.isdecimal()
+    }
 
 
 def _nothing(*_: object) -> None:

@@ -289,6 +289,8 @@ class FakeGateway(Gateway):
 
     def __init__(self, account: Account, exchange: FakeExchange) -> None:
         self.account_name = account.name
+        self._account = account
+        self._host = f"fake:{id(exchange)}"
         self._wire = _FakeWire(account.name, exchange)
         self._clock = ServerClock()
 

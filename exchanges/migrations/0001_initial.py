@@ -2,113 +2,193 @@
 
 import django.core.validators
 import django.db.models.deletion
+from django.db import migrations, models
+
 import exchanges.clock
 import exchanges.fields
-from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='ExchangeAccount',
+            name="ExchangeAccount",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(help_text='Never changed: the names of the credentials and every order id derive from it.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9-]*\\Z', 'Use lower-case letters, digits and dashes.')], verbose_name='name')),
-                ('exchange', models.CharField(default='binance', max_length=32, verbose_name='exchange')),
-                ('environment', models.CharField(choices=[('live', 'live'), ('testnet', 'testnet'), ('simulator', 'simulator')], max_length=16, verbose_name='environment')),
-                ('is_enabled', models.BooleanField(default=True, verbose_name='enabled')),
-                ('trading_state', models.CharField(choices=[('ACTIVE', 'active'), ('REDUCING', 'reducing'), ('HALTED', 'halted')], default='ACTIVE', max_length=16, verbose_name='trading state')),
-                ('trading_state_reason', models.TextField(blank=True, default='', verbose_name='reason')),
-                ('last_synced_at', models.DateTimeField(blank=True, help_text='Start of the last complete comparison of open orders.', null=True, verbose_name='last synced at')),
-                ('balances_synced_at', models.DateTimeField(blank=True, help_text='When the last complete balances were asked for.', null=True, verbose_name='balances synced at')),
-                ('created_at', models.DateTimeField(default=exchanges.clock.now, editable=False, verbose_name='created at')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "name",
+                    models.SlugField(
+                        help_text="Never changed: the names of the credentials and every order id derive from it.",
+                        max_length=64,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9][a-z0-9-]*\\Z", "Use lower-case letters, digits and dashes."
+                            )
+                        ],
+                        verbose_name="name",
+                    ),
+                ),
+                ("exchange", models.CharField(default="binance", max_length=32, verbose_name="exchange")),
+                (
+                    "environment",
+                    models.CharField(
+                        choices=[("live", "live"), ("testnet", "testnet"), ("simulator", "simulator")],
+                        max_length=16,
+                        verbose_name="environment",
+                    ),
+                ),
+                ("is_enabled", models.BooleanField(default=True, verbose_name="enabled")),
+                (
+                    "trading_state",
+                    models.CharField(
+                        choices=[("ACTIVE", "active"), ("REDUCING", "reducing"), ("HALTED", "halted")],
+                        default="ACTIVE",
+                        max_length=16,
+                        verbose_name="trading state",
+                    ),
+                ),
+                ("trading_state_reason", models.TextField(blank=True, default="", verbose_name="reason")),
+                (
+                    "last_synced_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Start of the last complete comparison of open orders.",
+                        null=True,
+                        verbose_name="last synced at",
+                    ),
+                ),
+                (
+                    "balances_synced_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When the last complete balances were asked for.",
+                        null=True,
+                        verbose_name="balances synced at",
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(default=exchanges.clock.now, editable=False, verbose_name="created at"),
+                ),
             ],
             options={
-                'verbose_name': 'exchange account',
-                'verbose_name_plural': 'exchange accounts',
-                'ordering': ('name',),
-                'permissions': [('halt_trading', 'Can halt trading'), ('resume_trading', 'Can resume trading')],
+                "verbose_name": "exchange account",
+                "verbose_name_plural": "exchange accounts",
+                "ordering": ("name",),
+                "permissions": [("halt_trading", "Can halt trading"), ("resume_trading", "Can resume trading")],
             },
         ),
         migrations.CreateModel(
-            name='Lease',
+            name="Lease",
             fields=[
-                ('name', models.CharField(max_length=128, primary_key=True, serialize=False)),
-                ('holder', models.CharField(blank=True, default='', max_length=64)),
-                ('expires_at', models.DateTimeField()),
+                ("name", models.CharField(max_length=128, primary_key=True, serialize=False)),
+                ("holder", models.CharField(blank=True, default="", max_length=64)),
+                ("expires_at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='Instrument',
+            name="Instrument",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('exchange', models.CharField(default='binance', max_length=32, verbose_name='exchange')),
-                ('environment', models.CharField(choices=[('live', 'live'), ('testnet', 'testnet'), ('simulator', 'simulator')], max_length=16, verbose_name='environment')),
-                ('symbol', models.CharField(max_length=32, verbose_name='symbol')),
-                ('base_asset', models.CharField(max_length=32, verbose_name='base asset')),
-                ('quote_asset', models.CharField(max_length=32, verbose_name='quote asset')),
-                ('status', models.CharField(max_length=32, verbose_name='status')),
-                ('order_types', models.JSONField(default=list, verbose_name='order types')),
-                ('filters', models.JSONField(default=list, help_text='As exchangeInfo lists them.', verbose_name='filters')),
-                ('quote_precision', models.PositiveSmallIntegerField(default=8, verbose_name='quote precision')),
-                ('quote_order_quantity_allowed', models.BooleanField(default=True, verbose_name='quote quantity allowed')),
-                ('updated_at', models.DateTimeField(default=exchanges.clock.now, verbose_name='updated at')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("exchange", models.CharField(default="binance", max_length=32, verbose_name="exchange")),
+                (
+                    "environment",
+                    models.CharField(
+                        choices=[("live", "live"), ("testnet", "testnet"), ("simulator", "simulator")],
+                        max_length=16,
+                        verbose_name="environment",
+                    ),
+                ),
+                ("symbol", models.CharField(max_length=32, verbose_name="symbol")),
+                ("base_asset", models.CharField(max_length=32, verbose_name="base asset")),
+                ("quote_asset", models.CharField(max_length=32, verbose_name="quote asset")),
+                ("status", models.CharField(max_length=32, verbose_name="status")),
+                ("order_types", models.JSONField(default=list, verbose_name="order types")),
+                (
+                    "filters",
+                    models.JSONField(default=list, help_text="As exchangeInfo lists them.", verbose_name="filters"),
+                ),
+                ("quote_precision", models.PositiveSmallIntegerField(default=8, verbose_name="quote precision")),
+                (
+                    "quote_order_quantity_allowed",
+                    models.BooleanField(default=True, verbose_name="quote quantity allowed"),
+                ),
+                ("updated_at", models.DateTimeField(default=exchanges.clock.now, verbose_name="updated at")),
             ],
             options={
-                'verbose_name': 'instrument',
-                'verbose_name_plural': 'instruments',
-                'ordering': ('symbol',),
-                'constraints': [models.UniqueConstraint(fields=('exchange', 'environment', 'symbol'), name='instrument_unique_symbol')],
+                "verbose_name": "instrument",
+                "verbose_name_plural": "instruments",
+                "ordering": ("symbol",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("exchange", "environment", "symbol"), name="instrument_unique_symbol"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='TradingHalt',
+            name="TradingHalt",
             fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('is_halted', models.BooleanField(default=False, verbose_name='halted')),
-                ('reason', models.TextField(blank=True, default='', verbose_name='reason')),
-                ('changed_at', models.DateTimeField(default=exchanges.clock.now, verbose_name='changed at')),
-                ('changed_by', models.CharField(blank=True, default='', max_length=150, verbose_name='changed by')),
+                ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("is_halted", models.BooleanField(default=False, verbose_name="halted")),
+                ("reason", models.TextField(blank=True, default="", verbose_name="reason")),
+                ("changed_at", models.DateTimeField(default=exchanges.clock.now, verbose_name="changed at")),
+                ("changed_by", models.CharField(blank=True, default="", max_length=150, verbose_name="changed by")),
             ],
             options={
-                'verbose_name': 'halt of all trading',
-                'verbose_name_plural': 'halt of all trading',
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='trading_halt_is_one_row')],
+                "verbose_name": "halt of all trading",
+                "verbose_name_plural": "halt of all trading",
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="trading_halt_is_one_row")],
             },
         ),
         migrations.CreateModel(
-            name='Balance',
+            name="Balance",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('asset', models.CharField(max_length=32, verbose_name='asset')),
-                ('free', exchanges.fields.ExactDecimalField(default=0, verbose_name='free')),
-                ('locked', exchanges.fields.ExactDecimalField(default=0, verbose_name='locked')),
-                ('updated_at', models.DateTimeField(help_text="The exchange's time of the figure.", verbose_name='updated at')),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='balances', to='exchanges.exchangeaccount')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("asset", models.CharField(max_length=32, verbose_name="asset")),
+                ("free", exchanges.fields.ExactDecimalField(default=0, verbose_name="free")),
+                ("locked", exchanges.fields.ExactDecimalField(default=0, verbose_name="locked")),
+                (
+                    "updated_at",
+                    models.DateTimeField(help_text="The exchange's time of the figure.", verbose_name="updated at"),
+                ),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="balances",
+                        to="exchanges.exchangeaccount",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'balance',
-                'verbose_name_plural': 'balances',
-                'ordering': ('account', 'asset'),
-                'constraints': [models.UniqueConstraint(fields=('account', 'asset'), name='balance_unique_asset')],
+                "verbose_name": "balance",
+                "verbose_name_plural": "balances",
+                "ordering": ("account", "asset"),
+                "constraints": [models.UniqueConstraint(fields=("account", "asset"), name="balance_unique_asset")],
             },
         ),
         migrations.CreateModel(
-            name='SymbolCatchUp',
+            name="SymbolCatchUp",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('symbol', models.CharField(max_length=32)),
-                ('caught_up_at', models.DateTimeField()),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='catch_ups', to='exchanges.exchangeaccount')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("symbol", models.CharField(max_length=32)),
+                ("caught_up_at", models.DateTimeField()),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="catch_ups",
+                        to="exchanges.exchangeaccount",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('account', 'symbol'), name='catch_up_unique_symbol')],
+                "constraints": [models.UniqueConstraint(fields=("account", "symbol"), name="catch_up_unique_symbol")],
             },
         ),
     ]

@@ -1,9 +1,13 @@
+"""The gate joins the halt row: it exists from the start."""
+
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import migrations
 
 
-def create_row(apps, schema_editor):
+def create_row(apps: Any, schema_editor: Any) -> None:
     apps.get_model("exchanges", "TradingHalt").objects.get_or_create(id=1)
 
 

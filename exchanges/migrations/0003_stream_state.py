@@ -5,27 +5,60 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('exchanges', '0002_trading_halt_row'),
+        ("exchanges", "0002_trading_halt_row"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='StreamState',
+            name="StreamState",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('connected_since', models.DateTimeField(blank=True, null=True, verbose_name='connected since')),
-                ('in_sync_since', models.DateTimeField(blank=True, help_text='Subscribed first, then caught up by REST.', null=True, verbose_name='in sync since')),
-                ('alive_at', models.DateTimeField(help_text='When the listener last said that it runs.', verbose_name='alive at')),
-                ('last_event_at', models.DateTimeField(blank=True, null=True, verbose_name='last event at')),
-                ('lag_ms', models.PositiveIntegerField(blank=True, help_text="From the exchange's time of the last event to its commit.", null=True, verbose_name='lag, ms')),
-                ('reason', models.TextField(blank=True, default='', help_text='Why it is not connected.', verbose_name='reason')),
-                ('account', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='stream', to='exchanges.exchangeaccount', verbose_name='account')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("connected_since", models.DateTimeField(blank=True, null=True, verbose_name="connected since")),
+                (
+                    "in_sync_since",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Subscribed first, then caught up by REST.",
+                        null=True,
+                        verbose_name="in sync since",
+                    ),
+                ),
+                (
+                    "alive_at",
+                    models.DateTimeField(
+                        help_text="When the listener last said that it runs.", verbose_name="alive at"
+                    ),
+                ),
+                ("last_event_at", models.DateTimeField(blank=True, null=True, verbose_name="last event at")),
+                (
+                    "lag_ms",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="From the exchange's time of the last event to its commit.",
+                        null=True,
+                        verbose_name="lag, ms",
+                    ),
+                ),
+                (
+                    "reason",
+                    models.TextField(
+                        blank=True, default="", help_text="Why it is not connected.", verbose_name="reason"
+                    ),
+                ),
+                (
+                    "account",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="stream",
+                        to="exchanges.exchangeaccount",
+                        verbose_name="account",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'user stream',
-                'verbose_name_plural': 'user streams',
+                "verbose_name": "user stream",
+                "verbose_name_plural": "user streams",
             },
         ),
     ]
