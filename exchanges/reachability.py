@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from exchanges import clock
+from exchanges.credentials import environment_stamp
 from exchanges.errors import GatewayError
 from exchanges.gateway import get_gateway
 from exchanges.models import ExchangeAccount
 
-MAX_AGE_SECONDS = 5.0
+MAX_AGE_SECONDS = 2.0
 PATIENCE_SECONDS = 2.0
 
 
@@ -28,12 +29,12 @@ class _Probe:
         return clock.monotonic() - self.started_at
 
 
-_probes: dict[str, _Probe] = {}
+_probes: dict[tuple[object, ...], _Probe] = {}  # by account, and what leads to its exchange
 _lock = threading.Lock()
 
 
 def exchange_troubles(accounts: Iterable[ExchangeAccount]) -> dict[str, str]:
-    """Account name -> why its exchange cannot be used now, empty if it can; answers are shared for five seconds.
+    """Account name -> why its exchange cannot be used now, empty if it can; an answer is good for two seconds.
 
     The exchanges are asked side by side for their time. A question that hangs is waited for once; until it ends, nobody
     asks again and nobody waits again.
@@ -49,11 +50,12 @@ def exchange_troubles(accounts: Iterable[ExchangeAccount]) -> dict[str, str]:
 
 
 def _probe(account: ExchangeAccount) -> _Probe:
+    key = (account.name, *environment_stamp(account))
     with _lock:
-        probe = _probes.get(account.name)
+        probe = _probes.get(key)
         if probe is not None and (not probe.answered.is_set() or probe.age < MAX_AGE_SECONDS):
             return probe
-        probe = _probes[account.name] = _Probe(clock.monotonic())
+        probe = _probes[key] = _Probe(clock.monotonic())
     # A daemon: a hanging exchange must not keep the process from ending.
     threading.Thread(target=_ask, args=(account, probe), name=f"probe-{account.name}", daemon=True).start()
     return probe

@@ -56,8 +56,10 @@ def _is_json(path: Path, text: str) -> bool:
 
 def _csv_lines(text: str) -> Iterator[Line]:
     rows = _csv_rows(text)
-    number, names = next(rows, (1, []))
-    names = [name.strip() for name in names]
+    number, header = next(rows, (0, []))
+    if not header:
+        return
+    names = [name.strip() for name in header]
     _check_header(number, names)
     for number, cells in rows:
         if len(cells) != len(names):

@@ -1,0 +1,476 @@
+"""The commands of the shell: what they accept, what they do, what they say and how they end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.core.management import CommandError, call_command
+
+from exchanges import clock
+from exchanges.models import Environment, ExchangeAccount, TradingHalt
+from orders.intents import parse_intent
+from orders.management import following
+from orders.management.commands import halt_trading
+from orders.management.order_file import BadFile, read_order_file
+from orders.models import BreakKind, Order
+from orders.services import submit_order
+from tests.factories import ExchangeAccountFactory, OrderFactory, ReconciliationBreakFactory
+from tests.fakes import FakeExchange
+from tests.harness.redis import TestRedis
+from tests.harness.scenario import Scenario
+
+HEADER = "intent_id,symbol,side,order_type,quantity,price"
+RESTING = "BTCUSDT,BUY,LIMIT,0.01,50000"
+
+
+@dataclass
+class Said:
+    """What a command wrote, and how it ended."""
+
+    out: str
+    err: str
+    status: int
+
+
+def run(name: str, *arguments: str) -> Said:
+    """`manage.py NAME ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    status = 0
+    try:
+        call_command(name, *arguments, stdout=out, stderr=err, no_color=True)
+    except CommandError as error:
+        status = error.returncode
+        err.write(f"CommandError: {error}\n")
+    except SystemExit as end:
+        status = int(str(end.code))
+    return Said(out.getvalue(), err.getvalue(), status)
+
+
+@pytest.fixture
+def exchange(db: None) -> Iterator[FakeExchange]:
+    with FakeExchange().installed() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def demo(db: None) -> ExchangeAccount:
+    return ExchangeAccount.objects.create(name="demo", environment=Environment.SIMULATOR)
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Tasks run at once, in this process."""
+    current_app.conf.task_always_eager = True
+    yield
+    current_app.conf.task_always_eager = False
+
+
+@pytest.fixture
+def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To wait takes no time: our clock jumps ahead instead."""
+    skipped = 0.0
+    real_monotonic = clock.monotonic
+
+    def sleep(seconds: float) -> None:
+        nonlocal skipped
+        skipped += seconds
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    monkeypatch.setattr(clock, "monotonic", lambda: real_monotonic() + skipped)
+
+
+def written(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def place(intent_id: str, **arguments: Any) -> Order:
+    given = {"symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": "0.01", "price": "50000"}
+    intent = {"intent_id": intent_id, "account": "demo", **given, **arguments}
+    return submit_order(parse_intent(intent, now=clock.now()))
+
+
+# -- the file ------------------------------------------------------------------------------------------------------
+
+
+def test_read_order_file__empty_cells_are_absent_and_lines_keep_their_numbers(tmp_path: Path) -> None:
+    rows = [f"{HEADER},strategy", "", "a, BTCUSDT ,BUY,MARKET,1,,", ",,,,,,", "b,X,Y,Z,1,2,s", ""]
+    first, second = read_order_file(written(tmp_path / "o.csv", b"\xef\xbb\xbf" + "\r\n".join(rows).encode()))
+    assert (first.number, second.number) == (3, 5)
+    assert first.arguments == {
+        "intent_id": "a",
+        "symbol": "BTCUSDT",
+        "side": "BUY",
+        "order_type": "MARKET",
+        "quantity": "1",
+    }
+    assert second.arguments["strategy"] == "s"
+
+
+def test_read_order_file__a_cell_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    text = f'{HEADER},strategy\na,{RESTING},"one, ""two""\nthree"\nb,{RESTING},\n'
+    first, second = read_order_file(written(tmp_path / "o.csv", text))
+    assert first.arguments["strategy"] == 'one, "two"\nthree'
+    assert second.number == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "holds no orders"),
+        ("intent_id\n", "column 'symbol' is missing"),
+        (HEADER + "\n", "holds no orders"),
+        (HEADER + ",quantty\n", "unknown column 'quantty'; did you mean 'quantity'"),
+        (HEADER + ",Stop Price\n", "did you mean 'stop_price'"),
+        (HEADER + ",foo\n", "unknown column 'foo'; known are intent_id, account"),
+        (HEADER + ",price\n", "column 'price' is there twice"),
+        (HEADER.replace(",", ";") + "\n", "semicolons"),
+        (f'{HEADER}\na,"{RESTING}\n', "line 2 is not CSV"),
+        (b"intent_id,symbol\n\xff\xfe", "byte 18 is not UTF-8"),
+        (b"PK\x03\x04\x14\x00\x08\x08", "unknown column"),
+    ],
+)
+def test_read_order_file__a_bad_file_is_refused_whole(tmp_path: Path, text: str | bytes, problem: str) -> None:
+    path = written(tmp_path / "o.csv", text)
+    with pytest.raises(BadFile) as caught:
+        read_order_file(path)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("cells", ["a,BTCUSDT,BUY", f"a,{RESTING},7", "a"])
+def test_read_order_file__a_row_of_another_width_is_a_bad_line(tmp_path: Path, cells: str) -> None:
+    bad, good = read_order_file(written(tmp_path / "o.csv", f"{HEADER}\n{cells}\nb,{RESTING}\n"))
+    assert "the header names 6 columns" in bad.problem
+    assert (good.number, good.problem) == (3, "")
+
+
+def test_read_order_file__json_lines_are_known_by_name_or_by_content(tmp_path: Path) -> None:
+    text = '\n{"intent_id": "a", "price": null, "stop_price": "", "place_within_seconds": 5}\n'
+    for name in ("o.jsonl", "o.ndjson", "o.json", "o.txt", "o"):
+        (line,) = read_order_file(written(tmp_path / name, text))
+        assert (line.number, line.arguments) == (2, {"intent_id": "a", "place_within_seconds": 5})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"intent_id": ', "is not JSON"),
+        ("[1, 2]", "expected a JSON object, got list"),
+        ('{"price": "1", "price": "2"}', "price: given twice"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_read_order_file__a_bad_json_line_leaves_the_others(tmp_path: Path, text: str, problem: str) -> None:
+    bad, good = read_order_file(written(tmp_path / "o.jsonl", f'{text}\n{{"intent_id": "a"}}\n'))
+    assert problem in bad.problem
+    assert good.arguments == {"intent_id": "a"}
+
+
+# -- send_orders ---------------------------------------------------------------------------------------------------
+
+
+def test_send_orders__places_each_line_and_sums_up(
+    tmp_path: Path, demo: ExchangeAccount, exchange: FakeExchange, eager: None
+) -> None:
+    rows = [f"rest,{RESTING}", "fill,BTCUSDT,BUY,MARKET,0.01,", "poor,BTCUSDT,BUY,LIMIT,90,50000"]
+    said = run("send_orders", str(written(tmp_path / "o.csv", "\n".join([HEADER, *rows]))), "--wait")
+    assert said.status == 0
+    assert dict(Order.objects.values_list("intent_id", "status")) == {"rest": "NEW", "fill": "FILLED", "poor": "DENIED"}
+    assert "3 of 3 orders enqueued." in said.out
+    assert "NEW                   1  working" in said.out
+    assert "line 4     poor  DENIED  INSUFFICIENT_BALANCE: needs 4500000 USDT, free are " in said.out
+
+
+def test_send_orders__the_same_file_again_places_nothing(
+    tmp_path: Path, demo: ExchangeAccount, exchange: FakeExchange, eager: None
+) -> None:
+    path = str(written(tmp_path / "o.csv", f"{HEADER}\na,{RESTING}\n"))
+    assert run("send_orders", path).status == run("send_orders", path, "--wait").status == 0
+    assert len(exchange.calls_of("place")) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("x,BTCUSDT,BUY,LIMIT,1e3,50000", "line 2: quantity: '1e3'"),
+        ("x,BTCUSDT,BUY,LIMIT,NaN,50000", "line 2: quantity: 'NaN'"),
+        ("x,BTCUSDT,BUY,LIMIT,-1,50000", "line 2: quantity: '-1'"),
+        ("x,BTCUSDT,BUY,LIMIT,0.01,", "line 2: price: is missing"),
+        ("x,BTCUSDT,buy,LIMIT,0.01,50000", "line 2: side: 'buy'"),
+        ("x,BTCUSDT,BUY,MARKET,0.01,50000", "line 2: price: 50000 is superfluous"),
+        (",BTCUSDT,BUY,LIMIT,0.01,50000", "line 2: intent_id: is missing"),
+        ("x y,BTCUSDT,BUY,LIMIT,0.01,50000", "line 2: intent_id: 'x y'"),
+        ("good,BTCUSDT,BUY,LIMIT,0.01,50000", "line 3: intent_id: 'good' stands in line 2 already"),
+        ("known,BTCUSDT,BUY,LIMIT,0.02,50000", "line 2: quantity: intent 'known' is known with 0.01, not 0.02"),
+    ],
+)
+def test_send_orders__a_bad_line_is_named_and_the_rest_still_go(
+    tmp_path: Path, demo: ExchangeAccount, exchange: FakeExchange, eager: None, row: str, problem: str
+) -> None:
+    place("known")
+    said = run("send_orders", str(written(tmp_path / "o.csv", f"{HEADER}\n{row}\ngood,{RESTING}\n")), "--wait")
+    assert problem in said.err
+    assert said.status == 1
+    assert sorted(Order.objects.values_list("intent_id", "status")) == [("good", "NEW"), ("known", "NEW")]
+    assert "1 of 2 lines bad" in said.err
+
+
+def test_send_orders__each_line_may_name_its_account(
+    tmp_path: Path, demo: ExchangeAccount, exchange: FakeExchange, eager: None
+) -> None:
+    ExchangeAccountFactory(name="second")
+    rows = [f"a,{RESTING},second", f"b,{RESTING},", f"c,{RESTING},nobody"]
+    path = str(written(tmp_path / "o.csv", "\n".join([f"{HEADER},account", *rows])))
+    undecided = run("send_orders", path)
+    assert (undecided.status, Order.objects.count()) == (1, 0)
+    assert "enabled: demo, second" in undecided.err
+    said = run("send_orders", path, "--account", "demo")
+    assert "line 4: account: there is no account named 'nobody'" in said.err
+    assert sorted(Order.objects.values_list("intent_id", "account__name")) == [("a", "second"), ("b", "demo")]
+
+
+def test_send_orders__an_unknown_account_is_refused(tmp_path: Path, demo: ExchangeAccount) -> None:
+    said = run("send_orders", str(written(tmp_path / "o.csv", f"{HEADER}\na,{RESTING}\n")), "--account", "nobody")
+    assert (said.status, said.err) == (1, "CommandError: there is no account 'nobody'; known: demo\n")
+
+
+@pytest.mark.parametrize("name", ["missing.csv", "."])
+def test_send_orders__an_unreadable_file_is_one_line(tmp_path: Path, db: None, name: str) -> None:
+    said = run("send_orders", str(tmp_path / name))
+    assert said.status == 1
+    assert said.err.count("\n") == 1
+
+
+def test_send_orders__without_a_broker_says_so_and_ends_with_2(
+    tmp_path: Path, demo: ExchangeAccount, redis_server: TestRedis
+) -> None:
+    redis_server.stop()
+    said = run("send_orders", str(written(tmp_path / "o.csv", f"{HEADER}\na,{RESTING}\n")))
+    assert said.status == 2
+    assert said.err.count("\n") == 1
+    assert f"the broker 127.0.0.1:{redis_server.server.port} does not answer: 0 of 1 order enqueued" in said.err
+
+
+def test_send_orders__names_the_moment_of_the_decision(
+    tmp_path: Path, demo: ExchangeAccount, exchange: FakeExchange, eager: None
+) -> None:
+    """A message that waits for a worker too long is not sent: its deadline counts from here."""
+    before = clock.now()
+    rows = [f"now,{RESTING},", f"old,{RESTING},{(before - timedelta(hours=1)).isoformat()}"]
+    run("send_orders", str(written(tmp_path / "o.csv", "\n".join([f"{HEADER},submitted_at", *rows]))))
+    now = Order.objects.get(intent_id="now")
+    assert now.submitted_at is not None
+    assert before <= now.submitted_at <= clock.now()
+    assert Order.objects.get(intent_id="old").reason_code == "PAST_DEADLINE"
+
+
+def test_send_orders__gives_up_waiting_for_a_worker_that_is_not_there(
+    tmp_path: Path, demo: ExchangeAccount, redis_server: TestRedis, fast_clock: None
+) -> None:
+    said = run("send_orders", str(written(tmp_path / "o.csv", f"{HEADER}\na,{RESTING}\n")), "--wait")
+    assert said.status == 1
+    assert "0 of 1 order acknowledged or closed" in said.out
+    assert "is a worker running?" in said.out
+
+
+@pytest.mark.django_db(transaction=True)
+def test_send_orders__follows_orders_through_a_worker(scenario: Scenario, tmp_path: Path) -> None:
+    scenario.simulator.control.set_price("BTCUSDT", "60000")
+    rows = [f"i-{number},{RESTING}" for number in range(20)]
+    said = run("send_orders", str(written(tmp_path / "o.csv", "\n".join([HEADER, *rows]))), "--wait")
+    assert said.status == 0, said.err
+    assert "20 of 20 orders acknowledged or closed" in said.out
+    assert scenario.simulator.control.truth().accepted_total() == 20
+
+
+def test_follow__tells_how_far_it_is_until_all_are_settled(demo: ExchangeAccount, fast_clock: None) -> None:
+    order = OrderFactory(account=demo, intent_id="a", status="PENDING_NEW")
+    told: list[int] = []
+
+    def tell(settled: int) -> None:
+        told.append(settled)
+        if len(told) == 3:
+            Order.objects.filter(pk=order.pk).update(status="NEW")
+
+    states = following.follow([("demo", "a")], tell)
+    assert states["demo", "a"].status == "NEW"
+    assert told == [0, 0, 0, 1]
+
+
+# -- cancel_order --------------------------------------------------------------------------------------------------
+
+
+def test_cancel_order__works_with_the_broker_down(
+    demo: ExchangeAccount, exchange: FakeExchange, redis_server: TestRedis
+) -> None:
+    order = place("a")
+    redis_server.stop()
+    said = run("cancel_order", "a", "--account", "demo", "--reason", "test")
+    assert (said.status, said.out) == (0, "demo a: CANCELED, confirmed by the exchange\n")
+    order.refresh_from_db()
+    assert order.cancel_requested_by.startswith("shell:")
+
+
+@pytest.mark.parametrize(
+    ("state", "answer"),
+    [
+        ({"status": "FILLED"}, "FILLED, closed before anybody asked to cancel it"),
+        ({"status": "CREATED"}, "CANCELED, withdrawn: it was never sent"),
+        ({"status": "PENDING_NEW"}, "PENDING_NEW, the wish is recorded"),
+    ],
+)
+def test_cancel_order__says_what_came_of_it(demo: ExchangeAccount, state: dict[str, str], answer: str) -> None:
+    OrderFactory(account=demo, intent_id="a", **state)
+    assert answer in run("cancel_order", "a", "--account", "demo", "--reason", "test").out
+
+
+def test_cancel_order__an_unconfirmed_cancel_is_told_as_such(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    place("a")
+    exchange.lose_answer("cancel", executed=False)
+    said = run("cancel_order", "a", "--account", "demo", "--reason", "test")
+    assert (said.status, said.out) == (
+        0,
+        "demo a: NEW, the exchange has not confirmed the cancel: the sweep goes on asking\n",
+    )
+
+
+@pytest.mark.parametrize(("intent_id", "account"), [("unknown", "demo"), ("a", "nobody")])
+def test_cancel_order__an_unknown_intent_or_account_is_one_line(
+    demo: ExchangeAccount, intent_id: str, account: str
+) -> None:
+    said = run("cancel_order", intent_id, "--account", account, "--reason", "test")
+    assert said.status == 1
+    assert said.err.count("\n") == 1
+
+
+# -- halt_trading, resume_trading ----------------------------------------------------------------------------------
+
+
+def test_halt_trading__stops_all_accounts_with_the_broker_down(
+    demo: ExchangeAccount, exchange: FakeExchange, redis_server: TestRedis
+) -> None:
+    redis_server.stop()
+    said = run("halt_trading", "--reason", "fire drill")
+    halt = TradingHalt.objects.get()
+    assert (said.out, halt.is_halted, halt.reason) == ("Halted: all trading.\n", True, "fire drill")
+    assert halt.changed_by.startswith("shell:")
+    assert (place("a").status, place("b").reason_code) == ("DENIED", "HALTED")
+
+
+def test_halt_trading__stops_one_account(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    other = ExchangeAccountFactory(name="other", last_synced_at=None, balances_synced_at=None)
+    assert run("halt_trading", "--account", "demo", "--reason", "test").out == "Halted: demo.\n"
+    assert place("a").reason_code == "HALTED"
+    assert place("a", account=other.name).status == "NEW"
+
+
+def test_halt_trading__cancels_what_is_not_closed(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    for number in range(3):
+        place(f"open-{number}")
+    OrderFactory(account=demo, intent_id="unsent")
+    exchange.lose_answer("cancel", executed=False)
+    said = run("halt_trading", "--reason", "test", "--cancel-open")
+    assert (said.status, said.out) == (0, "Halted: all trading.\n4 canceled or closed, 0 still open.\n")
+    assert set(Order.objects.values_list("status", flat=True)) == {"CANCELED"}
+
+
+def test_halt_trading__cancels_what_only_the_exchange_knows(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    place("a")
+    Order.objects.get().events.all().delete()
+    Order.objects.get().exchange_orders.all().delete()
+    Order.objects.all().delete()
+    said = run("halt_trading", "--account", "demo", "--reason", "test", "--cancel-open")
+    assert (said.status, said.out) == (0, "Halted: demo.\n1 canceled or closed, 0 still open.\n")
+
+
+def test_halt_trading__names_what_is_left_when_time_is_up(
+    demo: ExchangeAccount, exchange: FakeExchange, fast_clock: None
+) -> None:
+    place("a")
+    exchange.lose_answer("cancel", executed=False, times=1000)
+    said = run("halt_trading", "--reason", "test", "--cancel-open")
+    assert said.status == 1
+    assert "0 canceled or closed, 1 still open." in said.out
+    assert "demo a: NEW, the exchange has not confirmed the cancel" in said.err
+
+
+def test_halt_trading__an_exchange_that_cannot_be_asked_is_no_proof(
+    demo: ExchangeAccount, exchange: FakeExchange, fast_clock: None
+) -> None:
+    exchange.refuse_connection("fetch_open_orders", times=1000)
+    said = run("halt_trading", "--reason", "test", "--cancel-open")
+    assert said.status == 1
+    assert "demo: not known what is open at the exchange: no connection" in said.err
+    assert halt_trading.not_closed(None) == []
+
+
+@pytest.mark.parametrize("command", ["halt_trading", "resume_trading"])
+@pytest.mark.parametrize("arguments", [("--reason", "  "), ("--reason", "x", "--account", "nobody")])
+def test_halt_trading__wants_a_reason_and_a_known_account(
+    demo: ExchangeAccount, command: str, arguments: tuple[str, ...]
+) -> None:
+    said = run(command, *arguments)
+    assert said.status == 1
+    assert said.err.count("\n") == 1
+    assert not TradingHalt.objects.get().is_halted
+
+
+def test_resume_trading__lets_orders_go_again(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    run("halt_trading", "--reason", "test")
+    assert place("a").reason_code == "HALTED"
+    assert run("resume_trading", "--reason", "over").out == "Resumed: all trading.\n"
+    assert place("b").status == "NEW"
+
+
+def test_resume_trading__says_what_is_still_halted(demo: ExchangeAccount) -> None:
+    run("halt_trading", "--reason", "everything")
+    run("halt_trading", "--account", "demo", "--reason", "by itself")
+    assert "demo is still halted by itself: by itself" in run("resume_trading", "--reason", "x").out
+    run("halt_trading", "--reason", "everything")
+    assert "All trading is still halted: everything" in run("resume_trading", "--account", "demo", "--reason", "x").out
+
+
+# -- reconcile -----------------------------------------------------------------------------------------------------
+
+
+def test_reconcile__repairs_and_names_open_breaks(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    order = place("a")
+    exchange.fill(order.exchange_orders.get().client_order_id)
+    ReconciliationBreakFactory(account=demo, order=order, kind=BreakKind.FILL_GAP, subject="bo-1", details={"n": 1})
+    ReconciliationBreakFactory(account=demo, kind=BreakKind.OVERFILL, resolved_at=clock.now())
+    said = run("reconcile")
+    order.refresh_from_db()
+    assert (said.status, order.status) == (0, "FILLED")
+    assert "demo: seen 0, changed 1, asked 1" in said.out
+    assert "1 open break:" in said.out
+    assert 'FILL_GAP bo-1 of intent a {"n": 1}' in said.out
+    assert "OVERFILL" not in said.out
+
+
+def test_reconcile__json_is_one_object(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    ReconciliationBreakFactory(account=demo, kind=BreakKind.OVERFILL, subject="bo-1")
+    (account,) = json.loads(run("reconcile", "--account", "demo", "--json").out)["accounts"]
+    assert account["account"] == "demo"
+    assert account["counts"]["seen"] == 0
+    assert [row["kind"] for row in account["breaks"]] == ["OVERFILL"]
+
+
+def test_reconcile__an_account_that_cannot_be_asked_keeps_no_other_from_it(
+    demo: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    ExchangeAccountFactory(name="second")
+    ExchangeAccountFactory(name="disabled", is_enabled=False)
+    exchange.refuse_connection("fetch_open_orders")
+    said = run("reconcile")
+    assert said.status == 1
+    assert "demo: NotSent: no connection to the exchange" in said.out
+    assert "second: seen 0" in said.out
+    assert "disabled" not in said.out
