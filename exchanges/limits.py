@@ -256,7 +256,7 @@ def breaker_state(account: str, kind: Kind) -> str:
     except Exception:  # noqa: BLE001  a display may not fail for it
         return "unknown"
     if forced := stored.get("forced"):
-        return f"forced {forced}"
+        return f"forced {cast('str', forced)}"
     return "open" if stored.get("open") else "closed"
 
 

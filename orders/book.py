@@ -217,6 +217,8 @@ def _store(
     previous = OrderStatus(order.status)
     siblings = _siblings(order, attempt, merged.state)
     changes = _order_changes(order, siblings, report, now)
+    if attempt.attempt == order.attempt and report is not None and report.exchange_order_id:
+        changes["exchange_order_id"] = report.exchange_order_id
     if not swap(order, **changes):
         return False
     was_acknowledged = attempt.acknowledged_at is not None

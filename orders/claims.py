@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import transaction
 
 from exchanges import clock
+from exchanges.errors import NotSent
 from exchanges.models import Environment
 from exchanges.types import InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
 from orders import memory
@@ -24,11 +25,21 @@ from orders.book import record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
 from orders.ids import client_order_id, intent_hash
 from orders.intents import COMPARED, Intent, IntentConflict, invalid
-from orders.models import RECOVERED_PREFIX, EventType, ExchangeOrder, Order, OrderEvent, Outcome
+from orders.models import (
+    RECOVERED_PREFIX,
+    EventType,
+    ExchangeOrder,
+    Fill,
+    Order,
+    OrderEvent,
+    Outcome,
+    ReconciliationBreak,
+)
 from orders.risk import Denial, Figures, check_balance, check_figures, check_instrument, check_standing, quantise
 from orders.states import OrderStatus, next_status
 
 PAST_DEADLINE = "PAST_DEADLINE"
+INTENT_CONFLICT = "INTENT_CONFLICT"
 
 # A claim whose sender has not reported by then is looked into; the request's own time-out is shorter.
 _SENDER_GRACE = timedelta(seconds=1)
@@ -41,6 +52,10 @@ class Remedy(Enum):
     SYNC = "sync"
     CATCH_UP = "catch_up"
     BALANCES = "balances"
+
+
+class AccountReplaced(Exception):
+    """The account of this name is another row than the caller thought; nothing was written."""
 
 
 class RemedyNeeded(Exception):
@@ -77,8 +92,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a claim is made under: the exchange's clock, when this pass began, and what it has fetched already."""
+    """What a claim is made under: the account, the exchange's clock, when this pass began, what it has fetched."""
 
+    account_id: int
+    environment: str
     exchange_now_ms: int
     started_at: datetime
     remedied: frozenset[Remedy]
@@ -107,11 +124,14 @@ def intent_of(order: Order, account: str) -> Intent:
     )
 
 
-def require_same_intent(order: Order, intent: Intent) -> None:
-    """Raises `IntentConflict` naming the first argument in which the stored order differs."""
+def require_same_intent(order: Order, intent: Intent, *, as_sent: Figures | None = None) -> None:
+    """Raises `IntentConflict` naming the first argument in which the stored order differs.
+
+    `as_sent`: the intent's figures on the exchange's grid, for an order that is known from the exchange alone.
+    """
     for name in COMPARED:
         ours, theirs = getattr(order, name) or None, getattr(intent, name)
-        if ours != theirs:
+        if ours != theirs and (as_sent is None or ours is None or ours != getattr(as_sent, name, None)):
             shown = [value if isinstance(value, str | None) else plain(value) for value in (ours, theirs)]
             raise IntentConflict(f"{name}: intent {intent.intent_id!r} is known with {shown[0]}, not {shown[1]}")
 
@@ -148,12 +168,14 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
     """
     with transaction.atomic():
         facts = facts_for(intent)
+        if (facts.account_id, facts.environment) != (conditions.account_id, conditions.environment):
+            raise AccountReplaced(intent.account)
         if facts.order_id is not None:
             order = Order.objects.get(pk=facts.order_id)
             require_same_intent(order, intent)
             return order
         if facts.recovered_order_id is not None:
-            return _adopt_recovered(facts.recovered_order_id, intent)
+            return _adopt_recovered(facts.recovered_order_id, intent, facts.rules)
         now = clock.now()
         order = new_order(intent, facts.account_id, now)
         verdict, figures = decide(intent, facts, conditions, order.place_by, now)
@@ -179,24 +201,12 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
         if order.status != OrderStatus.CREATED:
             return order
         now = clock.now()
+        if facts.recovered_order_id is not None:
+            return _join_recovered(order, facts.recovered_order_id, intent, facts.rules)
         verdict, figures = decide(intent, facts, conditions, order.place_by, now)
         previous = order.status
         if verdict is not None:
-            left = order.exchange_orders.exclude(outcome=Outcome.NOT_SENT).exists()
-            draft = Order(pk=order.pk, status=order.status)
-            _close(draft, verdict, now, attempts_left=left)
-            if swap(
-                order,
-                status=draft.status,
-                reason_code=draft.reason_code,
-                reason=draft.reason,
-                closed_at=now,
-                next_check_at=None,
-            ):
-                _closing_event(order, verdict).save(force_insert=True)
-            else:
-                order.refresh_from_db()
-            return order
+            return _close_stored(order, verdict, now)
         attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
         draft = Order(pk=order.pk, status=order.status, attempt=order.attempt)
         _mark_claimed(draft, attempt, now)
@@ -213,6 +223,24 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
         attempt.save(force_insert=True)
         _claim_event(order, attempt, previous).save(force_insert=True)
         return Claim(order, attempt)
+
+
+def _close_stored(order: Order, verdict: Denial, now: datetime) -> Order:
+    left = order.exchange_orders.exclude(outcome=Outcome.NOT_SENT).exists()
+    draft = Order(pk=order.pk, status=order.status)
+    _close(draft, verdict, now, attempts_left=left)
+    if swap(
+        order,
+        status=draft.status,
+        reason_code=draft.reason_code,
+        reason=draft.reason,
+        closed_at=now,
+        next_check_at=None,
+    ):
+        _closing_event(order, verdict).save(force_insert=True)
+    else:
+        order.refresh_from_db()
+    return order
 
 
 def facts_for(intent: Intent) -> GateFacts:
@@ -235,11 +263,8 @@ def facts_for(intent: Intent) -> GateFacts:
     raise invalid("account", f"there is no account named {intent.account!r}")
 
 
-def decide(
-    intent: Intent, facts: GateFacts, conditions: Conditions, place_by: datetime | None, now: datetime
-) -> tuple[Denial | None, Figures]:
-    """The gate: None and the figures to send, or why not. `RemedyNeeded` where what is known does not suffice."""
-    figures = Figures(
+def figures_of(intent: Intent) -> Figures:
+    return Figures(
         side=intent.side,
         order_type=intent.order_type,
         quantity=intent.quantity,
@@ -248,6 +273,13 @@ def decide(
         stop_price=intent.stop_price,
         time_in_force=intent.time_in_force,
     )
+
+
+def decide(
+    intent: Intent, facts: GateFacts, conditions: Conditions, place_by: datetime | None, now: datetime
+) -> tuple[Denial | None, Figures]:
+    """The gate: None and the figures to send, or why not. `RemedyNeeded` where what is known does not suffice."""
+    figures = figures_of(intent)
     if place_by is not None and now >= place_by:
         return Denial(PAST_DEADLINE, f"not sent by {place_by.isoformat()}"), figures
     if denial := check_standing(facts.standing, intent.side):
@@ -292,16 +324,60 @@ def _check_balance(
     return denial
 
 
-def _adopt_recovered(order_id: UUID, intent: Intent) -> Order:
+def _adopt_recovered(order_id: UUID, intent: Intent, rules: InstrumentRules | None) -> Order:
     """The intent of an order that was found at the exchange without its row has come again: it is that order."""
     order = Order.objects.get(pk=order_id)
-    require_same_intent(order, intent)
+    _require_same_as_sent(order, intent, rules)
     previous_id = order.intent_id
-    if not swap(order, intent_id=intent.intent_id, strategy=intent.strategy):
+    requested = {name: getattr(intent, name) for name in ("quantity", "quote_quantity", "price", "stop_price")}
+    if not swap(order, intent_id=intent.intent_id, strategy=intent.strategy, **requested):
         order.refresh_from_db()
         return order
     record_event(
         order, EventType.ADOPTED, actor="gate", previous_status=order.status, details={"recovered_as": previous_id}
+    ).save(force_insert=True)
+    return order
+
+
+def _require_same_as_sent(recovered: Order, intent: Intent, rules: InstrumentRules | None) -> None:
+    figures = figures_of(intent)
+    require_same_intent(recovered, intent, as_sent=figures if rules is None else quantise(rules, figures))
+
+
+# What the exchange's words have made of an order; `attempt` counts the requests behind them.
+_KNOWN_FROM_REPORTS = (
+    "status",
+    "reason_code",
+    "reason",
+    "filled_quantity",
+    "filled_quote_quantity",
+    "average_price",
+    "acknowledged_at",
+    "closed_at",
+    "attempt",
+    "next_check_at",
+)
+
+
+def _join_recovered(order: Order, recovered_id: UUID, intent: Intent, rules: InstrumentRules | None) -> Order:
+    """The order was recorded anew while its first life was recovered from the exchange: they become one."""
+    recovered = Order.objects.get(pk=recovered_id)
+    try:
+        _require_same_as_sent(recovered, intent, rules)
+    except IntentConflict as conflict:
+        return _close_stored(order, Denial(INTENT_CONFLICT, str(conflict)), clock.now())
+    # Both are held by their versions until the commit: nobody else changes, or claims, either of them.
+    if not swap(recovered) or not swap(order, **{name: getattr(recovered, name) for name in _KNOWN_FROM_REPORTS}):
+        raise NotSent("the order changes at this moment", retry_after=None)
+    for model in (ExchangeOrder, Fill, OrderEvent, ReconciliationBreak):
+        model.objects.filter(order=recovered).update(order=order)
+    recovered.delete()
+    record_event(
+        order,
+        EventType.ADOPTED,
+        actor="gate",
+        previous_status=OrderStatus.CREATED,
+        details={"recovered_as": recovered.intent_id},
     ).save(force_insert=True)
     return order
 

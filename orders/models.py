@@ -66,6 +66,9 @@ class Order(models.Model):
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.CREATED)
     reason_code = models.CharField(_("reason code"), max_length=64, blank=True, default="")
     reason = models.TextField(_("reason"), blank=True, default="")
+    exchange_order_id = models.CharField(
+        _("exchange order id"), max_length=64, blank=True, default="", help_text=_("Of the attempt that last had one.")
+    )
     filled_quantity = ExactDecimalField(_("filled"), default=0)
     filled_quote_quantity = ExactDecimalField(_("filled, in quote"), default=0)
     average_price = ExactDecimalField(_("average price"), null=True, blank=True)

@@ -41,6 +41,7 @@ from orders.book import (
 )
 from orders.catchup import ensure_caught_up, ensure_synced
 from orders.claims import (
+    AccountReplaced,
     Claim,
     Conditions,
     Remedy,
@@ -71,8 +72,15 @@ def submit_order(intent: Intent) -> Order:
     Returns the order as it is known then: acknowledged, closed, or PENDING_NEW where the outcome is unknown. Raises
     `InvalidIntent` for an unknown account and `IntentConflict`; nothing is recorded then.
     """
+    try:
+        return _submit(intent, _known_account(intent.account))
+    except AccountReplaced:
+        _accounts.pop(intent.account, None)
+        return _submit(intent, _known_account(intent.account))
+
+
+def _submit(intent: Intent, account: ExchangeAccount) -> Order:
     started_at = clock.now()
-    account = account_named(intent.account)
     return _drive(
         account,
         intent.symbol,
@@ -122,6 +130,23 @@ def record_order(intent: Intent) -> tuple[Order, bool]:
     return known, False
 
 
+_accounts: dict[str, tuple[float, ExchangeAccount]] = {}
+_KEEP_ACCOUNT_SECONDS = 5.0
+
+
+def _known_account(name: str) -> ExchangeAccount:
+    """The account as it was some seconds ago: only its name and environment are used, which never change.
+
+    What may change, the gate reads from the row itself, in the claim's transaction.
+    """
+    found = _accounts.get(name)
+    if found is not None and clock.monotonic() - found[0] < _KEEP_ACCOUNT_SECONDS:
+        return found[1]
+    account = account_named(name)
+    _accounts[name] = (clock.monotonic(), account)
+    return account
+
+
 def account_named(name: str) -> ExchangeAccount:
     try:
         return ExchangeAccount.objects.get(name=name)
@@ -149,7 +174,7 @@ def _drive(
     try:
         gateway = get_gateway(account)
         while True:
-            conditions = Conditions(gateway.now_ms(), started_at, remedied)
+            conditions = Conditions(account.pk, account.environment, gateway.now_ms(), started_at, remedied)
             try:
                 claimed = durable(lambda conditions=conditions: claim(conditions))  # type: ignore[misc]
             except RemedyNeeded as needed:
@@ -184,6 +209,7 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
 def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim) -> Order:
     """Send the claimed request once and record what is known of it then."""
     order, attempt = claim.order, claim.attempt
+    memory.remember(account.name, attempt.client_order_id)
     log.info("order_claimed", **log_fields(order), client_order_id=attempt.client_order_id)
     try:
         report = gateway.place(claim.request())
@@ -204,7 +230,6 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim) -> Order:
         log.exception("place_failed", **log_fields(order))
         return _record_unknown(attempt, OutcomeUnknown(f"internal error: {type(error).__name__}"))
     recorded = durable(lambda: apply_report(attempt, report))
-    memory.remember(account.name, attempt.client_order_id)
     if recorded.cancel_requested_at is not None and recorded.status in OPEN:
         return drive_cancel(gateway, recorded)
     return recorded
@@ -477,18 +502,11 @@ def _note_cancel(attempt: ExchangeOrder, error: GatewayError, event_type: EventT
 
 def order_result(order: Order) -> dict[str, Any]:
     """What a task returns about an order; figures as decimal text."""
-    exchange_order_id = (
-        ExchangeOrder.objects.filter(order=order)
-        .exclude(exchange_order_id="")
-        .order_by("-attempt")
-        .values_list("exchange_order_id", flat=True)
-        .first()
-    )
     return {
         "order_id": str(order.pk),
         "intent_id": order.intent_id,
         "status": str(order.status),
-        "exchange_order_id": exchange_order_id,
+        "exchange_order_id": order.exchange_order_id or None,
         "filled_quantity": plain(order.filled_quantity),
         "average_price": None if order.average_price is None else plain(order.average_price),
         "reason_code": order.reason_code,
