@@ -17,6 +17,17 @@ from exchanges.errors import AccountError, GatewayError, NotSent
 MAX_AGE_SECONDS = 60.0
 USABLE_AGE_SECONDS = 600.0  # when it cannot be measured anew: crystals drift less than 50 ms in that time
 MAX_STEP_MS = 50
+READINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    wall_ms: int
+    monotonic: float
+
+    @property
+    def wall_minus_monotonic_ms(self) -> float:
+        return self.wall_ms - self.monotonic * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,7 @@ class _Sample:
 
     @property
     def clock_was_set(self) -> bool:
-        return abs(_wall_minus_monotonic_ms() - self.wall_minus_monotonic_ms) > MAX_STEP_MS
+        return abs(_read_clocks().wall_minus_monotonic_ms - self.wall_minus_monotonic_ms) > MAX_STEP_MS
 
 
 class ServerClock:
@@ -49,11 +60,13 @@ class ServerClock:
 
     def measure(self, ask: Callable[[], int]) -> int:
         """Ask now and keep the offset; the exchange's own answer in milliseconds."""
-        before, started = clock.now_ms(), clock.monotonic()
+        before = _read_clocks()
         server_ms = ask()
-        after, elapsed_ms = clock.now_ms(), (clock.monotonic() - started) * 1000
-        if abs(after - before - elapsed_ms) <= MAX_STEP_MS:  # else our clock was set meanwhile: worthless as an offset
-            self._sample = _Sample(server_ms - (before + after) // 2, clock.monotonic(), _wall_minus_monotonic_ms())
+        after = _read_clocks()
+        step_ms = after.wall_minus_monotonic_ms - before.wall_minus_monotonic_ms
+        if abs(step_ms) <= MAX_STEP_MS:  # else our clock was set meanwhile: worthless as an offset
+            middle_ms = (before.wall_ms + after.wall_ms) // 2
+            self._sample = _Sample(server_ms - middle_ms, after.monotonic, after.wall_minus_monotonic_ms)
         return server_ms
 
     def forget(self) -> None:
@@ -91,5 +104,10 @@ class ServerClock:
         return sample
 
 
-def _wall_minus_monotonic_ms() -> float:
-    return clock.now_ms() - clock.monotonic() * 1000
+def _read_clocks() -> _Clocks:
+    """Both clocks at one moment. A pause between the two readings would look like a step: then they are read again."""
+    for _ in range(READINGS):
+        before, wall_ms, after = clock.monotonic(), clock.now_ms(), clock.monotonic()
+        if (after - before) * 1000 < MAX_STEP_MS / 10:
+            break
+    return _Clocks(wall_ms, after)

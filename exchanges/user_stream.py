@@ -28,6 +28,7 @@ from exchanges.stream_events import Bad, Connected, Disconnected, Ended, StreamE
 from exchanges.wire import cleaned, error_object, parsed
 
 CLOSE_SECONDS = 1.0
+LAST_LOOK_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -223,10 +224,16 @@ class _Connection:
 
     async def _next_text(self, silence_seconds: float) -> str | bytes:
         """The next frame, in order; an end that came after it is told after it."""
+        await asyncio.sleep(0)  # a caller that never waits must not keep pings from being answered
+        was_held_up = True
         while self._inbox.empty():
             left = self._heard_at + silence_seconds - clock.monotonic()
             if left <= 0:
-                raise OutcomeUnknown(f"nothing heard for {silence_seconds:g} s, not even a ping")
+                # If it was we who did not look for so long, what has arrived meanwhile is read first.
+                if not was_held_up:
+                    raise OutcomeUnknown(f"nothing heard for {silence_seconds:g} s, not even a ping")
+                left = LAST_LOOK_SECONDS
+            was_held_up = False
             with suppress(TimeoutError):
                 text = await asyncio.wait_for(self._inbox.get(), left)
                 break

@@ -702,6 +702,15 @@ def test_calls__a_refused_key_is_an_account_error_after_earlier_success_too(
     assert error.message == "Invalid API-key, IP, or permissions for action."
 
 
+def test_calls__go_past_the_proxies_of_the_environment(
+    server: RawServer, exchange: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    server.then(answer(200, binance.placed()))
+    assert place(exchange).status == "FILLED"
+
+
 # -- secrets -------------------------------------------------------------------------------------------------------
 
 
@@ -979,6 +988,30 @@ def test_server_clock__is_measured_when_it_must_be(our_clock: Clock) -> None:
     assert measurements_of(lambda: step(-3000)) == 1
     assert measurements_of(estimate.forget) == 1
     assert measurements_of(lambda: None) == 0
+
+
+def test_server_clock__a_pause_of_this_process_is_no_clock_step(
+    our_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = server_clock.ServerClock()
+    asked: list[int] = []
+
+    def ask() -> int:
+        asked.append(1)
+        return int(our_clock.wall_ms)
+
+    def now_ms_and_a_pause() -> int:
+        reading = int(our_clock.wall_ms)
+        if len(pauses) < 3:  # the scheduler takes the processor away before the other clock is read
+            pauses.append(1)
+            our_clock.advance(0.2)
+        return reading
+
+    estimate.now_ms(ask)
+    pauses: list[int] = []
+    monkeypatch.setattr(clock, "now_ms", now_ms_and_a_pause)
+    estimate.now_ms(ask)
+    assert (len(asked), len(pauses)) == (1, 3)
 
 
 def test_server_clock__an_old_offset_serves_while_the_exchange_does_not_answer(our_clock: Clock) -> None:

@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import logging
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import fields
@@ -379,6 +381,34 @@ def test_events__a_ping_is_a_sign_of_life(account: ExchangeAccount, serve: Serve
 
     serve(quiet_but_alive)
     assert kinds(take(stream(account, silence_seconds=1.0), 2)) == ["Connected", "BalanceDelta"]
+
+
+def test_events__a_reader_that_was_held_up_reads_on(account: ExchangeAccount, serve: Serve) -> None:
+    """Its own pause, a stopped process say, is not the exchange's silence."""
+    held_up = threading.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.confirm()
+        await asyncio.to_thread(held_up.wait, 10)
+        await peer.send_event(deposit())
+        await peer.stay()
+
+    server = serve(script)
+
+    async def run() -> list[StreamEvent]:
+        found: list[StreamEvent] = []
+        async with aclosing(stream(account, silence_seconds=0.3).events()) as events:
+            async for event in events:
+                found.append(event)
+                if isinstance(event, Connected):
+                    held_up.set()
+                    time.sleep(0.5)  # noqa: ASYNC251  the loop is what is held up
+                else:
+                    break
+        return found
+
+    assert kinds(asyncio.run(run())) == ["Connected", "BalanceDelta"]
+    assert server.connections == 1
 
 
 # -- pauses --------------------------------------------------------------------------------------------------------
