@@ -46,6 +46,7 @@ _NAMED_ROW = "<tr><td>{}</td><td>{}</td></tr>"
 _VARIABLE_ROW = "<tr><td><code>{}</code></td><td>{}</td></tr>"
 VARIABLES = ("API_KEY", "API_SECRET", "API_SECRET_FILE", "REST_URL", "WS_URL")
 
+_VARIABLES_NOTE = gettext_lazy("As the web process sees them. Their values are shown nowhere.")
 _HALT_QUESTION = gettext_lazy("Halt trading? No new order is sent; open orders stay at the exchange.")
 _RESUME_QUESTION = gettext_lazy("Resume trading? Orders are sent again.")
 
@@ -124,7 +125,7 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     fieldsets = (
         (None, {"fields": ("name", ("exchange", "environment"), "is_enabled")}),
         (gettext_lazy("State"), {"fields": (state_fields[:2], state_fields[2:], *stream_fields)}),
-        (gettext_lazy("Environment variables"), {"fields": ("variables",)}),
+        (gettext_lazy("Environment variables"), {"fields": ("variables",), "description": _VARIABLES_NOTE}),
     )
     last_synced_time = staticmethod(moment(ExchangeAccount, "last_synced_at"))
     balances_synced_time = staticmethod(moment(ExchangeAccount, "balances_synced_at"))
@@ -164,7 +165,9 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
             return EMPTY
         times = ("connected_since", "in_sync_since", "alive_at", "last_event_at")
         rows = [(field_name(StreamState, name), utc(getattr(stream, name))) for name in times]
-        rows += [(field_name(StreamState, name), getattr(stream, name) or EMPTY) for name in ("lag_ms", "reason")]
+        lag = EMPTY if stream.lag_ms is None else str(stream.lag_ms)
+        rows.append((field_name(StreamState, "lag_ms"), lag))
+        rows.append((field_name(StreamState, "reason"), stream.reason or EMPTY))
         return format_html('<table class="desk-table">{}</table>', format_html_join("", _NAMED_ROW, rows))
 
     @admin.display(description=gettext_lazy("Open orders"))

@@ -66,8 +66,8 @@ class BigTable(ReadOnlyRecords, ModelAdmin):
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    list_per_page = 50
-    list_max_show_all = 50
+    list_per_page = 30  # the theme's rows weigh 10 kB each
+    list_max_show_all = 30
     list_fullwidth = True
     list_filter_submit = True
     list_disable_select_all = True

@@ -64,7 +64,7 @@ def test_order_list__takes_the_same_number_of_queries_for_any_number_of_rows(bos
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            assert len(shown(boss)) == Order.objects.count()
+            assert len(shown(boss)) == min(Order.objects.count(), BigTable.list_per_page)
         counts.append(len(queries))
     assert Order.objects.count() == 50
     assert counts[0] == counts[1] <= 12
