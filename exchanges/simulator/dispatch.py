@@ -290,7 +290,17 @@ class _Faulty:
         return reply
 
     async def _delay_execution(self) -> Reply | None:
-        return await self.dispatcher.execute(self.request, self.action, lambda: asyncio.sleep(self.action.seconds))
+        """Past the time-out of the API's gateway the answer is -1007, and the execution is still to come."""
+        seconds, limit = self.action.seconds, self.exchange.settings.engine_timeout_seconds
+        if seconds < limit:
+            return await self.dispatcher.execute(self.request, self.action, lambda: asyncio.sleep(seconds))
+
+        async def late() -> None:
+            await self.dispatcher.execute(self.request, self.action, lambda: asyncio.sleep(seconds))
+
+        self.exchange.spawn(late())
+        await asyncio.sleep(limit)
+        return refusal(errors.timeout())
 
     async def _execute_late_after_disconnect(self) -> Reply | None:
         async def wait() -> None:

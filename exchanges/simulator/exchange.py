@@ -32,6 +32,7 @@ class Settings:
     seed: int = 0
     frozen: bool = False
     latency_ms: float = 0.0
+    engine_timeout_seconds: float = 10.0
     tick_seconds: float = 0.25
     ping_seconds: float = 20.0
     pong_seconds: float = 60.0
@@ -65,6 +66,7 @@ class Exchange:
         self.clock = ServerClock()
         self.listeners: list[Listener] = []
         self.key_listeners: list[Callable[[ApiKey], None]] = []
+        self.ban_listeners: list[Callable[[str], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.generation = 0
         self._build()
@@ -80,7 +82,7 @@ class Exchange:
             order_limits=self._order_limits,
         )
         self.market = MarketMaker(self.engine, seed=self.settings.seed, frozen=self.settings.frozen)
-        self.limiter = Limiter(replace(self._first_limits))
+        self.limiter = Limiter(replace(self._first_limits), self._banned)
         self.faults = FaultBook()
         self.keys: dict[str, ApiKey] = {}
         self.hidden: dict[tuple[str, int], int] = {}
@@ -129,6 +131,10 @@ class Exchange:
         key.active = active
         for listener in self.key_listeners:
             listener(key)
+
+    def _banned(self, ip: str) -> None:
+        for listener in self.ban_listeners:
+            listener(ip)
 
     # ------------------------------------------------------------------------------------- visibility
 

@@ -7,7 +7,7 @@ belong to an account and are counted by the engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +88,9 @@ class IpUsage:
 class Limiter:
     """Counts and refuses. `settings` may be changed at any time."""
 
-    def __init__(self, settings: LimitSettings | None = None) -> None:
+    def __init__(self, settings: LimitSettings | None = None, on_ban: Callable[[str], None] = lambda _ip: None) -> None:
         self.settings = settings or LimitSettings()
+        self._on_ban = on_ban
         self.ips: dict[str, IpUsage] = {}
 
     def usage(self, ip: str) -> IpUsage:
@@ -102,14 +103,14 @@ class Limiter:
         """Count a request; refuse it with 429 over a limit and 418 under a ban."""
         usage = self.usage(ip)
         if usage.banned_until_us > now_us:
-            self._refuse(usage, now_us)
+            self._refuse(ip, usage, now_us)
             raise banned(usage.banned_until_us, now_us)
         settings = self.settings
         if usage.raw.add(now_us, 1) > settings.raw_requests:
-            self._refuse(usage, now_us)
+            self._refuse(ip, usage, now_us)
             raise _too_many(f"{settings.raw_requests} raw requests per 5 MINUTE", usage.raw, usage, now_us)
         if usage.weight.add(now_us, weight) > settings.request_weight:
-            self._refuse(usage, now_us)
+            self._refuse(ip, usage, now_us)
             raise _too_many(f"{settings.request_weight} request weight per 1 MINUTE", usage.weight, usage, now_us)
         usage.refused = 0
         return usage
@@ -126,7 +127,7 @@ class Limiter:
                 retry_after_ms=now_us // 1000 + usage.connections.ends_in_us(now_us) // 1000,
             )
 
-    def _refuse(self, usage: IpUsage, now_us: int) -> None:
+    def _refuse(self, ip: str, usage: IpUsage, now_us: int) -> None:
         """Someone who goes on after a 429 is banned, and for twice as long each time, up to three days."""
         usage.refused += 1
         if usage.refused < self.settings.ban_after:
@@ -135,6 +136,7 @@ class Limiter:
         length_us = min(int(self.settings.first_ban_seconds * SECOND_US) << min(usage.bans, 20), MAX_BAN_US)
         usage.bans += 1
         usage.banned_until_us = max(usage.banned_until_us, now_us + length_us)
+        self._on_ban(ip)
 
     def weight_row(self, ip: str, now_us: int) -> dict[str, Any]:
         row = _row("REQUEST_WEIGHT", "MINUTE", 1, self.settings.request_weight)

@@ -213,7 +213,7 @@ class Connection:
             self.outbox.put(reply.raw)
         else:
             self._send(self._frame(identity, reply, show_limits=show))
-        if reply.status == 418:
+        if reply.status == 418 and not self.socket.closed:
             await self.close(WSCloseCode.POLICY_VIOLATION, b"IP banned")
 
     async def _ask(self, method: str, values: dict[str, str]) -> Reply | None:
@@ -355,6 +355,7 @@ class WebSocketApi:
         self.connections: set[Connection] = set()
         self.exchange.listeners.append(self._deliver)
         self.exchange.key_listeners.append(self._key_changed)
+        self.exchange.ban_listeners.append(self._banned)
 
     async def handle(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
         try:
@@ -378,6 +379,12 @@ class WebSocketApi:
     def _key_changed(self, key: ApiKey) -> None:
         for connection in self.connections:
             connection.key_changed(key)
+
+    def _banned(self, ip: str) -> None:
+        """Who is banned is also disconnected, after the answer that says so."""
+        for connection in self.connections:
+            if connection.ip == ip:
+                self.exchange.spawn(connection.close(WSCloseCode.POLICY_VIOLATION, b"IP banned"))
 
     def describe(self) -> list[dict[str, Any]]:
         return [

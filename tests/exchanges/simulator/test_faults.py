@@ -81,6 +81,14 @@ def test_delay_execution__past_the_window_is_refused_and_counted(client: RawClie
     assert client.signed("GET", "rateLimit/order").json()[0]["count"] == 1
 
 
+def test_delay_execution__past_the_gateways_patience(client: RawClient, control: ControlClient) -> None:
+    control.settings(engine_timeout_seconds=0.2)
+    control.faults.add("delay_execution", match=ORDER, seconds=0.5)
+    assert refusal(client.place(newClientOrderId="a"))[:2] == (504, -1007)
+    assert control.truth().accepted("a") == 0
+    assert until(lambda: control.truth().accepted("a") == 1)
+
+
 def test_execute_late_after_disconnect__the_client_is_long_gone(client: RawClient, control: ControlClient) -> None:
     control.faults.add("execute_late_after_disconnect", match=ORDER, seconds=0.2)
     client.timeout = 0.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -14,7 +15,9 @@ from exchanges.simulator.client import ControlClient
 from exchanges.simulator.errors import ApiError
 from exchanges.simulator.params import Params, merge_pairs, parse_pairs
 from exchanges.simulator.rest import OPERATIONS
-from tests.exchanges.simulator.conftest import RawClient
+from exchanges.simulator.server import ThreadedSimulator
+from tests.exchanges.simulator.conftest import RawClient, now_ms
+from tests.exchanges.simulator.wsclient import connect, sign_params
 
 DOCUMENTED_CODES = {
     -1003, -1013, -1015, -1020, -1021, -1022, -1100, -1101, -1102, -1104, -1105, -1106, -1108, -1111, -1112, -1114,
@@ -88,6 +91,39 @@ def test_any_fitting_parameters__documented_answer(client: RawClient, case: tupl
 @given(operation=OPERATION, params=RANDOM_PARAMS)
 def test_any_parameters__documented_answer(client: RawClient, operation: Any, params: dict[str, str]) -> None:
     check(client, operation, params)
+
+
+JSON_VALUES = st.one_of(
+    VALUES, st.integers(-5, 2**70), st.floats(), st.booleans(), st.none(), st.lists(VALUES, max_size=2), st.just({})
+)
+WS_METHODS = sorted({item.ws_method for item in OPERATIONS} - {""}) + [
+    "session.logon", "session.status", "session.logout", "session.subscriptions", "userDataStream.subscribe",
+    "userDataStream.subscribe.signature", "userDataStream.unsubscribe", "no.such",
+]  # fmt: skip
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> dict[str, Any]:
+    params = draw(st.dictionaries(st.sampled_from(NAMES), JSON_VALUES, max_size=6))
+    if draw(st.booleans()):
+        fitting = {name: value for name, value in params.items() if isinstance(value, str | int) and name != "apiKey"}
+        params = sign_params({"symbol": "BTCUSDT", **fitting, "timestamp": now_ms()})
+    return {"id": draw(st.integers(0, 10**6)), "method": draw(st.sampled_from(WS_METHODS)), "params": params}
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(frames(), min_size=1, max_size=20))
+def test_any_frames__documented_answer(sim: ThreadedSimulator, batch: list[dict[str, Any]]) -> None:
+    async def main() -> None:
+        async with connect(sim.ws_url) as socket:
+            for frame in batch:
+                answer = await socket.send(frame)
+                assert answer["id"] == frame["id"] or answer["error"]["code"] == -1135, (frame, answer)
+                if answer["status"] != 200:
+                    assert answer["status"] in (400, 401, 429), (frame, answer)
+                    assert answer["error"]["code"] in DOCUMENTED_CODES | {-2035, -2036}, (frame, answer)
+
+    asyncio.run(main())
 
 
 @settings(

@@ -202,6 +202,19 @@ def test_limits__429_with_retry_after_then_418_and_out(sim: ThreadedSimulator, c
     run(sim, scenario)
 
 
+def test_limits__a_ban_by_rest_ends_the_websockets_of_that_address(
+    sim: ThreadedSimulator, control: ControlClient, client: RawClient
+) -> None:
+    async def scenario(socket: WsClient) -> None:
+        await socket.ask("ping")
+        control.limits(request_weight=1, ban_after=2)
+        for _ in range(3):
+            client.public("avgPrice", {"symbol": "BTCUSDT"})
+        assert await socket.closed_with() == 1008
+
+    run(sim, scenario)
+
+
 def test_connections__are_limited(sim: ThreadedSimulator, control: ControlClient) -> None:
     control.limits(ws_connections=1)
 
