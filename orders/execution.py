@@ -17,6 +17,7 @@ from exchanges.types import Side, plain
 from orders import services
 from orders.intents import invalid, parse_account, parse_intent, parse_known_intent_id
 from orders.models import Order
+from orders.tasks import place_order
 
 log = structlog.get_logger(__name__)
 
@@ -134,11 +135,10 @@ def decimal_text(field: str, value: Decimal) -> str:
 
 def enqueue_place(order_id: UUID) -> None:
     """Ring the doorbell. If the broker does not answer, the order waits in the database for the sweep."""
-    task = current_app.tasks["orders.place_order"]
     if current_app.conf.task_always_eager:
-        task.delay(str(order_id))
+        place_order.delay(str(order_id))
         return
     try:
-        task.delay(str(order_id))
+        place_order.delay(str(order_id))
     except Exception as error:  # noqa: BLE001  whatever the broker's client raises: the sweep finds the order
         log.warning("enqueue_failed", order_id=str(order_id), error=type(error).__name__)
