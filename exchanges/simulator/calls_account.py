@@ -233,7 +233,7 @@ def my_filters(call: Call) -> Step:
 def api_restrictions(call: Call) -> Step:
     def step() -> Any:
         key = call.key
-        assert key is not None  # nosec B101 - signed operations only
+        assert key is not None  # signed operations only
         return {
             "ipRestrict": False,
             "createTime": key.created_ms,

@@ -148,7 +148,7 @@ def _refuse_hidden(call: Call, symbol: str, order_id: int | None, orig: str | No
 
 def _cancel_row(call: Call, cancellation: Cancellation) -> Any:
     state = call.exchange.engine.order_state(cancellation.order)
-    assert state is not None  # nosec B101 - the order is there: it was just cancelled
+    assert state is not None  # the order is there: it was just cancelled
     return render.cancel_row(cancellation, state, call.unit)
 
 

@@ -188,7 +188,7 @@ class Rule:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
             raise FaultError("random.rate: a number from 0 to 1 is wanted")
         self.rate = float(rate)
-        self.generator = random.Random(row.get("seed", 0))  # nosec B311 - repeatable, not secret
+        self.generator = random.Random(row.get("seed", 0))  # repeatable, not secret
         self.choices = tuple(
             read_action({"action": item} if isinstance(item, str) else item, allowed) for item in row["actions"]
         )

@@ -44,7 +44,7 @@ class Call:
 
     @property
     def account(self) -> str:
-        assert self.key is not None  # nosec B101 - signed operations only
+        assert self.key is not None  # signed operations only
         return self.key.account
 
     def now_us(self) -> int:

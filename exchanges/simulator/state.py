@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import pickle  # nosec B403 - our own file
+import pickle  # nosec B403
 import types
 from collections.abc import Callable
 from pathlib import Path

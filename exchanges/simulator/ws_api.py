@@ -311,7 +311,7 @@ class Connection:
 
     def _subscribe_signed(self, call: Call) -> Step:
         def step() -> Any:
-            assert call.key is not None  # nosec B101 - signed
+            assert call.key is not None  # signed
             return self.streams.subscribe(call.key, in_session=False)
 
         return step

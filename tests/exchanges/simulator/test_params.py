@@ -96,9 +96,10 @@ def test_any_parameters__documented_answer(client: RawClient, operation: Any, pa
 JSON_VALUES = st.one_of(
     VALUES, st.integers(-5, 2**70), st.floats(), st.booleans(), st.none(), st.lists(VALUES, max_size=2), st.just({})
 )
-WS_METHODS = sorted({item.ws_method for item in OPERATIONS} - {""}) + [
-    "session.logon", "session.status", "session.logout", "session.subscriptions", "userDataStream.subscribe",
-    "userDataStream.subscribe.signature", "userDataStream.unsubscribe", "no.such",
+WS_METHODS = [
+    *sorted({item.ws_method for item in OPERATIONS} - {""}), "session.logon", "session.status", "session.logout",
+    "session.subscriptions", "userDataStream.subscribe", "userDataStream.subscribe.signature",
+    "userDataStream.unsubscribe", "no.such",
 ]  # fmt: skip
 
 
