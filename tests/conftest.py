@@ -227,6 +227,16 @@ def scenario(
     )
 
 
+@pytest.fixture
+def without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways that ask neither Redis nor the database whether a request may leave."""
+    from exchanges import budgets, limits
+
+    monkeypatch.setattr(budgets, "budget_of", lambda account: limits.Budget())
+    monkeypatch.setattr(limits, "admit", lambda passage, budget: None)
+    monkeypatch.setattr(limits, "note", lambda passage, budget, answer: None)
+
+
 # -- Browser -------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from exchanges.types import FillReport, OrderReport, OrderRequest, OrderType, Re
 from tests.contract.venues import Venue
 from tests.harness.waiting import wait_for
 
+pytestmark = pytest.mark.usefixtures("without_limits")
 SYMBOL = "BTCUSDT"
 ID = "bo-contract-1"
 

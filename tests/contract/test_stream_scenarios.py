@@ -30,6 +30,7 @@ from tests.contract.venues import ACCOUNT
 from tests.harness.simulator import Simulator
 from tests.harness.waiting import wait_for
 
+pytestmark = pytest.mark.usefixtures("without_limits")
 SYMBOL = "BTCUSDT"
 
 

@@ -53,6 +53,7 @@ from tests.exchanges.raw_server import (
     unanswering_port,
 )
 
+pytestmark = pytest.mark.usefixtures("without_limits")
 API_KEY = "SENTINEL-KEY-b1946ac92492d2347c6235b4d2611184"
 API_SECRET = "SENTINEL-SECRET-591785b794601e212b260e25925636fd"
 

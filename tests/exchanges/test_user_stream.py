@@ -41,6 +41,7 @@ from tests.exchanges import binance_answers as binance
 from tests.exchanges.raw_server import RawServer, answer, closed_port, silence
 from tests.exchanges.ws_server import Peer, Script, ScriptedWebSocketServer
 
+pytestmark = pytest.mark.usefixtures("without_limits")
 API_KEY = "SENTINEL-KEY-b1946ac92492d2347c6235b4d2611184"
 API_SECRET = "SENTINEL-SECRET-591785b794601e212b260e25925636fd"
 PLACED_AT = datetime(2026, 2, 2, 2, 40, 0, 123_000, tzinfo=UTC)
