@@ -139,6 +139,7 @@ class ExchangeOrderFactory(Factory[ExchangeOrder]):
 
     class Meta:
         model = ExchangeOrder
+        skip_postgeneration_save = True
 
     order = factory.SubFactory(OrderFactory, status=Status.NEW)
     account = factory.SelfAttribute("order.account")
@@ -160,6 +161,13 @@ class ExchangeOrderFactory(Factory[ExchangeOrder]):
     request_timestamp_ms = factory.LazyAttribute(lambda row: int(row.sent_at.timestamp() * 1000))
     recv_window_ms = 5000
     acknowledged_at = factory.SelfAttribute("order.acknowledged_at")
+
+    @factory.post_generation
+    def _copied_to_order(self: Any, create: bool, extracted: Any) -> None:
+        """The order names the exchange's id of its latest acknowledged request."""
+        if create and self.exchange_order_id:
+            self.order.exchange_order_id = self.exchange_order_id
+            self.order.save(update_fields=["exchange_order_id"])
 
 
 class FillFactory(Factory[Fill]):
