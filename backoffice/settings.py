@@ -194,6 +194,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(SYNC_INTERVAL_SECONDS),
         "options": {"expires": max(5.0, SYNC_INTERVAL_SECONDS)},
     },
+    "reconcile-accounts": {
+        "task": "orders.reconcile_accounts",
+        "schedule": schedule(900.0),
+        "options": {"expires": 900},
+    },
     "sync-instruments": {
         "task": "exchanges.sync_all_instruments",
         "schedule": schedule(3600.0),

@@ -18,7 +18,7 @@ from exchanges.budgets import store_rate_limits
 from exchanges.errors import NotSent
 from exchanges.gateway import get_gateway
 from exchanges.models import Balance, ExchangeAccount, Instrument, Lease, TradingHalt, TradingState
-from exchanges.types import BalanceReport, InstrumentRules
+from exchanges.types import AccountReport, BalanceReport, InstrumentRules
 
 log = structlog.get_logger(__name__)
 
@@ -154,12 +154,16 @@ def _figures(instrument: Instrument | None) -> list[object]:
 def sync_balances(account: ExchangeAccount) -> dict[str, int]:
     """Ask for every balance and store it; returns how many rows were written."""
     asked_at = clock.now()
-    report = get_gateway(account).fetch_account()
+    return {"written": apply_account(account, get_gateway(account).fetch_account(), asked_at=asked_at)}
+
+
+def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: datetime) -> int:
+    """Store a complete reading of an account's balances; returns how many rows were written."""
     with transaction.atomic():
         written = apply_balances(account, report.balances)
         written += _zero_the_rest(account, {row.asset for row in report.balances}, report.updated_at)
         ExchangeAccount.objects.filter(pk=account.pk).update(balances_synced_at=asked_at)
-    return {"written": written}
+    return written
 
 
 def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:

@@ -16,11 +16,11 @@ from django.db import IntegrityError, transaction
 from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
-from exchanges.models import ExchangeAccount, SymbolCatchUp
+from exchanges.models import ExchangeAccount, Instrument, SymbolCatchUp
 from exchanges.services import do_once, lease
-from exchanges.types import FillReport, OrderReport
-from orders.book import apply_fills, apply_report, open_break, record_event
-from orders.ids import split_client_order_id
+from exchanges.types import FillReport, OrderReport, OrderType, Side
+from orders.book import apply_fills, apply_report, open_break, record_event, swap
+from orders.ids import intent_hash, split_client_order_id
 from orders.models import (
     EXTERNAL_PREFIX,
     RECOVERED_PREFIX,
@@ -30,6 +30,7 @@ from orders.models import (
     Order,
     Outcome,
 )
+from orders.risk import Figures, quantise
 from orders.states import OPEN, OrderStatus
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 PAGE = 1000
 _MAX_PAGES = 100
 _RECENT_ROWS = 200
+LONGEST_WAIT = timedelta(days=2)  # between recording an intent and sending it: `place_within` is a day at most
 
 
 @dataclass(slots=True)
@@ -193,31 +195,33 @@ def _exchange_key(report: OrderReport) -> str:
 def adopt_unknown(account: ExchangeAccount, report: OrderReport, counts: Counts) -> Order:
     """Record an order of the exchange that our book lacks."""
     order, attempt, is_new = _rows_for(account, report)
+    counts.external += order.is_external
+    counts.recovered += not order.is_external
+    log.warning("order_without_row", account=account.name, client_order_id=report.client_order_id)
     try:
+        # With the report in one transaction: nobody may see the order as unsent in between, and claim it.
         with transaction.atomic():
             if is_new:
                 order.save(force_insert=True)
                 record_event(
                     order, EventType.ADOPTED, actor="sync", source=report.source, details={"message": dict(report.raw)}
                 ).save(force_insert=True)
+            elif order.attempt < attempt.attempt and not swap(order, attempt=attempt.attempt):
+                order.refresh_from_db()
             attempt.save(force_insert=True)
+            return apply_report(attempt, report, actor="sync")
     except IntegrityError:
         # Another process has recorded it in the same moment.
         attempt = ExchangeOrder.objects.select_related("order").get(
             account=account, client_order_id=report.client_order_id
         )
-    if order.is_external:
-        counts.external += 1
-    else:
-        counts.recovered += 1
-    log.warning("order_without_row", account=account.name, client_order_id=report.client_order_id)
     return apply_report(attempt, report, actor="sync")
 
 
 def _rows_for(account: ExchangeAccount, report: OrderReport) -> tuple[Order, ExchangeOrder, bool]:
     """Unsaved rows for a stranger's order or for one of ours; a further attempt joins the intent's order."""
     parts = split_client_order_id(report.client_order_id)
-    order = _known_order(account, *parts) if parts else None
+    order = _known_order(account, report, parts[0]) if parts else None
     number = parts[1] if parts else 1
     is_new = order is None
     if order is None:
@@ -238,8 +242,8 @@ def _rows_for(account: ExchangeAccount, report: OrderReport) -> tuple[Order, Exc
     return order, attempt, is_new
 
 
-def _known_order(account: ExchangeAccount, hashed: str, attempt: int) -> Order | None:
-    """The order whose intent has this hash: recovered before, or known by another attempt."""
+def _known_order(account: ExchangeAccount, report: OrderReport, hashed: str) -> Order | None:
+    """The order whose intent has this hash: recovered before, known by another attempt, or not known to be sent."""
     recovered = Order.objects.filter(account=account, intent_id=RECOVERED_PREFIX + hashed).first()
     if recovered is not None:
         return recovered
@@ -248,7 +252,51 @@ def _known_order(account: ExchangeAccount, hashed: str, attempt: int) -> Order |
         .select_related("order")
         .first()
     )
-    return sibling.order if sibling else None
+    return sibling.order if sibling else _unsent_order(account, report, hashed)
+
+
+def _unsent_order(account: ExchangeAccount, report: OrderReport, hashed: str) -> Order | None:
+    """An order that our book holds for never sent, as a restored backup does that was taken before it was.
+
+    A hash leads back to no intent, so those of the time that fits are tried one by one; this is rare. One with other
+    figures is not it: the intent's id was given away twice.
+    """
+    placed_at = report.created_at or report.updated_at
+    unsent = Order.objects.filter(
+        account=account,
+        symbol=report.symbol,
+        attempt=0,
+        is_external=False,
+        created_at__gt=placed_at - LONGEST_WAIT,
+        created_at__lt=placed_at + timedelta(minutes=1),
+    )
+    for order in unsent.iterator():
+        if hashed == intent_hash(
+            deployment_id=settings.DEPLOYMENT_ID,
+            environment=account.environment,
+            account=account.name,
+            intent_id=order.intent_id,
+        ):
+            return order if _was_sent_as(order, _order_from(account, report, hashed)) else None
+    return None
+
+
+def _was_sent_as(order: Order, shown: Order) -> bool:
+    """Are the figures that the exchange shows the order's own, on the exchange's grid?"""
+    requested = Figures(
+        side=Side(order.side),
+        order_type=OrderType(order.order_type),
+        quantity=order.quantity,
+        quote_quantity=order.quote_quantity,
+        price=order.price,
+        stop_price=order.stop_price,
+    )
+    instrument = Instrument.objects.filter(
+        exchange=order.account.exchange, environment=order.account.environment, symbol=order.symbol
+    ).first()
+    sent = quantise(instrument.rules, requested) if instrument else requested
+    names = ("side", "order_type", "quantity", "quote_quantity", "price", "stop_price")
+    return all(getattr(sent, name) == getattr(shown, name) for name in names)
 
 
 def _order_from(account: ExchangeAccount, report: OrderReport, hashed: str | None) -> Order:
@@ -291,18 +339,20 @@ def ensure_caught_up(account: ExchangeAccount, symbol: str, *, trusted_since: da
     )
 
 
-def catch_up_symbol(account: ExchangeAccount, symbol: str) -> dict[str, int]:
+def catch_up_symbol(account: ExchangeAccount, symbol: str, *, with_strangers: bool = False) -> dict[str, int]:
     """Read the symbol's orders since the last one known and recover those of ours that have no row.
 
-    Without any known order: the newest page. Orders of strangers that are over are not imported.
+    Without any known order: the newest page, so an account with years of history is not imported. Orders of strangers
+    are taken in `with_strangers` and if we know where to begin.
     """
     gateway, asked_at, counts = get_gateway(account), clock.now(), Counts()
     last_known = _last_known_id(account, symbol)
     for _ in range(_MAX_PAGES):
         page = gateway.fetch_all_orders(symbol=symbol, from_order_id=last_known, limit=PAGE)
         # Ours in form; whether an order is of this deployment shows when its intent comes again.
-        ours = [report for report in page if split_client_order_id(report.client_order_id)]
-        apply_reports(account, ours, counts)
+        strangers_too = with_strangers and last_known is not None
+        wanted = [report for report in page if strangers_too or split_client_order_id(report.client_order_id)]
+        apply_reports(account, wanted, counts)
         if last_known is None or len(page) < PAGE:
             break
         last_known = str(max(int(report.exchange_order_id) for report in page) + 1)
@@ -312,8 +362,12 @@ def catch_up_symbol(account: ExchangeAccount, symbol: str) -> dict[str, int]:
 
 
 def _last_known_id(account: ExchangeAccount, symbol: str) -> str | None:
+    """The newest order up to which nothing is missing: one that this very database sent.
+
+    Orders that a list or the stream has shown us meanwhile prove nothing about those before them.
+    """
     recent = (
-        ExchangeOrder.objects.filter(account=account, symbol=symbol)
+        ExchangeOrder.objects.filter(account=account, symbol=symbol, request_timestamp_ms__isnull=False)
         .exclude(exchange_order_id="")
         .order_by("-id")
         .values_list("exchange_order_id", flat=True)[:_RECENT_ROWS]

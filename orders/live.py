@@ -15,6 +15,7 @@ from exchanges.stream_events import BalanceDelta, BalancesEvent, ListStatus, Ord
 from exchanges.types import BalanceReport, to_ms
 from orders.book import apply_report
 from orders.catchup import Counts, adopt_unknown, sync_open_orders
+from orders.compare import reconcile_account
 from orders.models import ExchangeOrder, Order
 
 log = structlog.get_logger(__name__)
@@ -42,8 +43,9 @@ class LiveAccount:
         log.info("stream_in_sync", account=self._account.name)
 
     def look_again(self) -> None:
-        """Compare once more: the reads of the catch-up may have lagged behind what happened before the subscription."""
+        """Compare once more, and everything: the catch-up's reads may have lagged behind what happened before it."""
         sync_open_orders(self._account, wait=True)
+        reconcile_account(self._account)
 
     def disconnected(self, reason: str) -> None:
         self._write(connected_since=None, in_sync_since=None, reason=reason)

@@ -274,6 +274,8 @@ class BreakKind(models.TextChoices):
     OVERFILL = "OVERFILL", _("filled more than ordered")
     UNKNOWN_STATUS = "UNKNOWN_STATUS", _("a status that we do not know")
     ACCOUNT_REFUSED = "ACCOUNT_REFUSED", _("the exchange refuses this account's key")
+    BALANCE_MISMATCH = "BALANCE_MISMATCH", _("locked balance that no open order explains")
+    EXCHANGE_RESET = "EXCHANGE_RESET", _("the exchange knows none of our orders")
     MISSING_AT_EXCHANGE = "MISSING_AT_EXCHANGE", _("an open order that the exchange does not know")
 
 

@@ -15,10 +15,9 @@ from django.db import transaction
 from exchanges import clock
 from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound, OutcomeUnknown
 from exchanges.gateway import Gateway, get_gateway
-from exchanges.models import ExchangeAccount
 from exchanges.types import OrderReport, to_ms
 from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, swap
-from orders.catchup import PAGE, fetch_missing_fills, sync_open_orders
+from orders.catchup import PAGE, fetch_missing_fills
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
 from orders.services import back_off, drive_cancel, place_order, stop_account
@@ -277,14 +276,3 @@ def _nothing_left(order: Order) -> Order:
     if order.status in CLOSED or (order.status in OPEN and order.cancel_requested_at is None):
         Order.objects.filter(pk=order.pk, version=order.version).update(next_check_at=None, check_count=0)
     return order
-
-
-# -- one account ---------------------------------------------------------------------------------------------------
-
-
-def reconcile_account(account: ExchangeAccount) -> dict[str, int]:
-    """Compare the account with the exchange and repair what evidence decides."""
-    return sync_open_orders(account)
-
-
-__all__ = ["due_orders", "reconcile_account", "resolve_order", "resolve_unconfirmed"]

@@ -7,10 +7,12 @@ from uuid import UUID
 
 import structlog
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from exchanges import clock, metrics
 from exchanges.errors import GatewayError
-from orders import catchup, reconcile, services
+from exchanges.models import ExchangeAccount
+from orders import catchup, compare, reconcile, services
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -28,7 +30,7 @@ log = structlog.get_logger(__name__)
 # answered by name, not by a TypeError.
 _FROM_CALLERS: dict[str, Any] = {"throws": (InvalidIntent, IntentConflict), "typing": False}
 _READS: dict[str, Any] = {
-    "autoretry_for": (GatewayError,),
+    "autoretry_for": (GatewayError, OperationalError, InterfaceError),  # the exchange, or our database, is away
     "retry_backoff": 2,
     "retry_backoff_max": 60,
     "retry_jitter": True,
@@ -109,6 +111,15 @@ def sync_accounts() -> dict[str, int]:
     return {"accounts": len(due)}
 
 
+@shared_task(name="orders.reconcile_accounts")
+def reconcile_accounts() -> dict[str, int]:
+    """Have every enabled account compared with its exchange, each by a task of its own."""
+    names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
+    for name in names:
+        reconcile_account.apply_async((name,), expires=300)
+    return {"accounts": len(names)}
+
+
 @shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)
 def sync_open_orders(account: str) -> dict[str, int]:
     """Compare one account's open orders with the exchange's."""
@@ -118,4 +129,4 @@ def sync_open_orders(account: str) -> dict[str, int]:
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
 def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
-    return reconcile.reconcile_account(services.account_named(account))
+    return compare.reconcile_account(services.account_named(account))

@@ -11,11 +11,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from exchanges import clock, services
 from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
+from orders.catchup import sync_open_orders
 from orders.intents import InvalidIntent
 from orders.management.commands.cancel_order import result_of
 from orders.management.shell import account_named, one_line_errors, shell_actor
 from orders.models import Order
-from orders.reconcile import reconcile_account
 from orders.services import cancel_order
 from orders.states import CLOSED, OrderStatus
 
@@ -93,8 +93,7 @@ def _compare(accounts: list[ExchangeAccount]) -> dict[str, str]:
     troubles = {}
     for account in accounts:
         try:
-            if reconcile_account(account).get("skipped"):
-                troubles[account.name] = "another process is comparing"
+            sync_open_orders(account, wait=True)
         except GatewayError as error:
             troubles[account.name] = str(error)
     return troubles

@@ -11,9 +11,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
+from orders.compare import reconcile_account
 from orders.management.shell import account_named, one_line_errors
 from orders.models import ReconciliationBreak
-from orders.reconcile import reconcile_account
 
 
 class Command(BaseCommand):

@@ -1,0 +1,202 @@
+"""Reconciliation of one account: read everything, compare, repair what evidence decides, and name the rest.
+
+The comparison itself is `diff.py`. A call that fails ends the run without a verdict; the next run starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+
+import structlog
+from django.conf import settings
+
+from exchanges import clock
+from exchanges.errors import OrderNotFound
+from exchanges.gateway import Gateway, get_gateway
+from exchanges.models import ExchangeAccount, Instrument
+from exchanges.services import apply_account, halt_trading, lease
+from exchanges.types import AccountReport, OrderReport, Side
+from orders.book import apply_report, open_account_break
+from orders.catchup import Counts, adopt_unknown, catch_up_symbol
+from orders.diff import Action, Difference, Held, Step, compare_locked, compare_open_orders, locked_by, looks_wiped
+from orders.models import BreakKind, ExchangeOrder, Order, Outcome, ReconciliationBreak
+from orders.states import OPEN
+
+log = structlog.get_logger(__name__)
+
+# Kinds that a comparison finds anew each time: one that it does not find any more is closed by itself.
+_FOUND_BY_COMPARING = (BreakKind.MISSING_AT_EXCHANGE, BreakKind.DIFFERENT_ORDER, BreakKind.BALANCE_MISMATCH)
+# The exchange rounds what a buy locks to its own eight decimals, order by order.
+_LOCKED_TOLERANCE = Decimal("0.00000001")
+
+
+def reconcile_account(account: ExchangeAccount) -> dict[str, int]:
+    """Compare the account with the exchange; returns what was seen, changed, recovered and left as breaks.
+
+    Overlapping runs do it once. Raises `GatewayError` where a question failed; nothing is judged then.
+    """
+    with lease(f"reconcile:{account.name}", seconds=300) as held:
+        if not held:
+            return {"skipped": 1}
+        return _Comparison(account).run()
+
+
+class _Comparison:
+    def __init__(self, account: ExchangeAccount) -> None:
+        self._account = account
+        self._gateway: Gateway = get_gateway(account)
+        self._counts = Counts()
+        self._began_at = clock.now()
+
+    def run(self) -> dict[str, int]:
+        listed, balances = self._read_together()
+        attempts = self._open_attempts()
+        untouched_since = self._began_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
+        actions, differences = compare_open_orders(
+            [_held(attempt) for attempt in attempts.values()], listed, untouched_since=untouched_since
+        )
+        missing = self._carry_out(actions, attempts)
+        if looks_wiped(held=len(attempts), missing=len(missing)):
+            self._stop_for_wipe(missing)
+            return {**self._counts.as_dict(), "breaks": self._open_breaks()}
+        self._read_history(listed)
+        apply_account(self._account, balances, asked_at=self._began_at)
+        differences += missing
+        differences += self._compare_balances(listed, balances)
+        self._settle_breaks(differences)
+        ExchangeAccount.objects.filter(pk=self._account.pk).update(last_synced_at=self._began_at)
+        result = {**self._counts.as_dict(), "breaks": self._open_breaks()}
+        log.info("account_reconciled", account=self._account.name, **result)
+        return result
+
+    def _read_together(self) -> tuple[list[OrderReport], AccountReport]:
+        """Open orders and balances that belong together: nothing may have changed between the two readings."""
+        for _ in range(3):
+            before = self._gateway.fetch_open_orders()
+            balances = self._gateway.fetch_account()
+            after = self._gateway.fetch_open_orders()
+            if _state_of(before) == _state_of(after):
+                return after, balances
+        return after, AccountReport((), balances.can_trade, balances.updated_at)
+
+    def _open_attempts(self) -> dict[str, ExchangeOrder]:
+        rows = ExchangeOrder.objects.filter(
+            order__account=self._account, order__status__in=[*OPEN], outcome=Outcome.ACKNOWLEDGED
+        ).select_related("order")
+        return {row.client_order_id: row for row in rows}
+
+    def _carry_out(self, actions: Iterable[Action], attempts: Mapping[str, ExchangeOrder]) -> list[Difference]:
+        """Apply, adopt, ask; returns the orders that the exchange does not know even when asked for alone."""
+        missing = []
+        for action in actions:
+            self._counts.seen += 1
+            if action.step is Step.ADOPT and action.report is not None:
+                self._adopt(action.report)
+                continue
+            attempt = attempts[action.key]
+            before = attempt.order.version
+            report = action.report
+            if report is None:
+                self._counts.asked += 1
+                try:
+                    report = self._gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+                except OrderNotFound:
+                    missing.append(
+                        Difference("MISSING_AT_EXCHANGE", action.key, {"exchange_order_id": attempt.exchange_order_id})
+                    )
+                    continue
+            self._counts.changed += apply_report(attempt, report, actor="reconcile").version != before
+        return missing
+
+    def _adopt(self, report: OrderReport) -> None:
+        """An order that we do not hold open: one that we closed or have not settled yet, or one without a row."""
+        known = (
+            ExchangeOrder.objects.filter(account=self._account, client_order_id=report.client_order_id)
+            .select_related("order")
+            .first()
+        )
+        if known is None:
+            adopt_unknown(self._account, report, self._counts)
+            return
+        before = known.order.version
+        self._counts.changed += apply_report(known, report, actor="reconcile").version != before
+
+    def _stop_for_wipe(self, missing: list[Difference]) -> None:
+        """A testnet reset: closing every order would destroy the record of what we had."""
+        reason = f"the exchange knows none of our {len(missing)} open orders: it was reset, or this is another account"
+        halt_trading(account=self._account, reason=reason, actor="reconcile")
+        open_account_break(
+            self._account.pk, BreakKind.EXCHANGE_RESET, subject=self._account.name, details={"orders": len(missing)}
+        )
+
+    def _read_history(self, listed: list[OrderReport]) -> None:
+        """Orders that began and ended while nobody looked, of every symbol that concerns us; from the last id known."""
+        symbols = set(
+            ExchangeOrder.objects.filter(account=self._account).order_by().values_list("symbol", flat=True).distinct()
+        )
+        for symbol in sorted(symbols | {report.symbol for report in listed}):
+            counts = catch_up_symbol(self._account, symbol, with_strangers=True)
+            self._counts.recovered += counts["recovered"]
+            self._counts.external += counts["external"]
+            self._counts.changed += counts["changed"]
+
+    def _compare_balances(self, listed: list[OrderReport], balances: AccountReport) -> list[Difference]:
+        if not balances.balances:
+            return []
+        assets = {
+            row.symbol: (row.base_asset, row.quote_asset)
+            for row in Instrument.objects.filter(
+                exchange=self._account.exchange,
+                environment=self._account.environment,
+                symbol__in={report.symbol for report in listed},
+            )
+        }
+        locked = locked_by(listed, assets)
+        if locked is None:
+            return []
+        tolerance = _LOCKED_TOLERANCE * max(1, len(listed))
+        return compare_locked(balances.balances, locked, tolerance=tolerance)
+
+    def _settle_breaks(self, differences: Iterable[Difference]) -> None:
+        """One row for each cause: opened when first seen, closed when the cause is gone."""
+        found = {(difference.kind, difference.subject): difference for difference in differences}
+        rows = ReconciliationBreak.objects.filter(
+            account=self._account, kind__in=_FOUND_BY_COMPARING, resolved_at__isnull=True
+        )
+        for row in rows:
+            if found.pop((row.kind, row.subject), None) is None:
+                row.resolved_at, row.resolution = clock.now(), "not seen any more"
+                row.save(update_fields=["resolved_at", "resolution"])
+        for difference in found.values():
+            open_account_break(
+                self._account.pk,
+                BreakKind(difference.kind),
+                subject=difference.subject,
+                details=difference.details,
+                order=Order.objects.filter(
+                    account=self._account, exchange_orders__client_order_id=difference.subject
+                ).first(),
+            )
+
+    def _open_breaks(self) -> int:
+        return ReconciliationBreak.objects.filter(account=self._account, resolved_at__isnull=True).count()
+
+
+def _held(attempt: ExchangeOrder) -> Held:
+    return Held(
+        client_order_id=attempt.client_order_id,
+        exchange_order_id=attempt.exchange_order_id,
+        symbol=attempt.symbol,
+        side=Side(attempt.order.side),
+        exchange_status=attempt.exchange_status,
+        quantity=attempt.quantity,
+        price=attempt.price,
+        filled_quantity=attempt.filled_quantity,
+        touched_at=attempt.acknowledged_at or attempt.sent_at or attempt.order.created_at,
+    )
+
+
+def _state_of(reports: Iterable[OrderReport]) -> dict[tuple[str, str], tuple[str, Decimal]]:
+    return {(r.symbol, r.exchange_order_id): (r.status, r.filled_quantity) for r in reports}

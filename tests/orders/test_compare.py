@@ -1,0 +1,151 @@
+"""Reconciliation of one account against the simulator."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from exchanges import clock
+from exchanges.errors import GatewayError
+from exchanges.models import Balance, ExchangeAccount, TradingState
+from orders import services
+from orders.compare import reconcile_account
+from orders.intents import parse_intent
+from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
+from orders.reconcile import resolve_unconfirmed
+from tests.harness.simulator import Simulator
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _market(account: ExchangeAccount, simulator: Simulator, settings: Any) -> None:
+    settings.EXCHANGE_READ_LAG_MS = 0
+    simulator.control.set_price("BTCUSDT", "60000")
+
+
+def submit(intent_id: str = "i-1", **changes: str) -> Order:
+    given = {"intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT",
+             "quantity": "0.01", "price": "50000", **changes}  # fmt: skip
+    return services.submit_order(parse_intent(given, now=clock.now()))
+
+
+def client_id(order: Order) -> str:
+    return order.exchange_orders.get().client_order_id
+
+
+def place_by_hand(simulator: Simulator, client_order_id: str, price: str = "51000") -> None:
+    import ccxt
+
+    api = {"public": f"{simulator.url}/api/v3", "private": f"{simulator.url}/api/v3"}
+    exchange = ccxt.binance({"apiKey": simulator.api_key, "secret": simulator.api_secret, "urls": {"api": api}})
+    exchange.private_post_order(
+        {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01",
+         "price": price, "newClientOrderId": client_order_id}
+    )  # fmt: skip
+
+
+def open_breaks() -> list[tuple[str, str]]:
+    rows = ReconciliationBreak.objects.filter(resolved_at__isnull=True)
+    return sorted((row.kind, row.subject) for row in rows)
+
+
+def test_reconcile_account__equal_books_need_nothing(account: ExchangeAccount) -> None:
+    submit()
+    result = reconcile_account(account)
+    assert (result["changed"], result["breaks"]) == (0, 0)
+
+
+def test_reconcile_account__what_happened_meanwhile_is_applied(account: ExchangeAccount, simulator: Simulator) -> None:
+    filled, part, gone = submit("i-1"), submit("i-2"), submit("i-3")
+    simulator.control.fill("BTCUSDT", client_order_id=client_id(filled))
+    simulator.control.fill("BTCUSDT", client_order_id=client_id(part), quantity="0.003")
+    simulator.control.cancel("BTCUSDT", client_order_id=client_id(gone))
+    reconcile_account(account)
+    Order.objects.filter(next_check_at__isnull=False).update(next_check_at=clock.now())
+    resolve_unconfirmed()
+    states = dict(Order.objects.values_list("intent_id", "status"))
+    assert states == {"i-1": "FILLED", "i-2": "PARTIALLY_FILLED", "i-3": "CANCELED"}
+    assert sum(fill.quantity for fill in Fill.objects.all()) == Decimal("0.013")
+    for asset, (free, locked) in simulator.control.truth().balances("main").items():
+        row = Balance.objects.filter(account=account, asset=asset).first()
+        assert (row.free, row.locked) == (free, locked) if row else free == 0
+    assert open_breaks() == []
+
+
+def test_reconcile_account__a_strangers_order_is_recorded_and_followed(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    submit()
+    place_by_hand(simulator, "by-hand")
+    reconcile_account(account)
+    order = Order.objects.get(is_external=True)
+    assert (order.status, order.intent_id.partition(":")[0]) == ("NEW", "external")
+    simulator.control.fill("BTCUSDT", client_order_id="by-hand")
+    reconcile_account(account)
+    order.refresh_from_db()
+    assert order.status == "FILLED"
+
+
+def test_reconcile_account__ours_without_a_row_is_recovered(account: ExchangeAccount) -> None:
+    lost = client_id(submit())
+    OrderEvent.objects.all().delete()
+    ExchangeOrder.objects.all().delete()
+    Order.objects.all().delete()
+    assert reconcile_account(account)["recovered"] == 1
+    order = Order.objects.get()
+    assert order.intent_id == f"recovered:{lost.split('-')[1]}"
+    assert not order.is_external
+
+
+def test_reconcile_account__a_missing_order_is_a_break_once_and_closes_by_itself(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    order = submit()
+    submit("i-2")
+    hidden = simulator.control.faults.add(
+        "respond", match={"method": "GET", "path": "/api/v3/order"}, times=None, status=400,
+        body={"code": -2013, "msg": "Order does not exist."},
+    )  # fmt: skip
+    emptied = simulator.control.faults.add(
+        "respond", match={"method": "GET", "path": "/api/v3/openOrders"}, times=None, status=200, body=[]
+    )
+    ExchangeOrder.objects.exclude(order=order).update(acknowledged_at=clock.now())
+    Order.objects.filter(intent_id="i-2").update(status="CANCELED")  # one alone: two would look like a reset
+    reconcile_account(account)
+    reconcile_account(account)
+    assert open_breaks() == [("BALANCE_MISMATCH", "USDT"), ("MISSING_AT_EXCHANGE", client_id(order))]
+    simulator.control.faults.clear(hidden)
+    simulator.control.faults.clear(emptied)
+    reconcile_account(account)
+    assert open_breaks() == []
+    order.refresh_from_db()
+    assert order.status == "NEW"
+
+
+def test_reconcile_account__a_failed_call_judges_nothing(account: ExchangeAccount, simulator: Simulator) -> None:
+    order = submit()
+    simulator.control.faults.add("respond", match={"method": "GET"}, times=None, status=503, body="busy")
+    with pytest.raises(GatewayError):
+        reconcile_account(account)
+    order.refresh_from_db()
+    assert (order.status, open_breaks()) == ("NEW", [])
+
+
+def test_reconcile_account__a_reset_exchange_stops_the_account(account: ExchangeAccount, simulator: Simulator) -> None:
+    submit("i-1"), submit("i-2")
+    simulator.control.wipe()
+    reconcile_account(account)
+    account.refresh_from_db()
+    assert account.trading_state == TradingState.HALTED
+    assert open_breaks() == [("EXCHANGE_RESET", "demo")]
+    assert set(Order.objects.values_list("status", flat=True)) == {"NEW"}
+
+
+def test_reconcile_account__money_locked_by_nobody_is_named(account: ExchangeAccount, simulator: Simulator) -> None:
+    submit()
+    simulator.control.lock("USDT", "5")
+    reconcile_account(account)
+    assert open_breaks() == [("BALANCE_MISMATCH", "USDT")]

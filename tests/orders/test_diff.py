@@ -1,0 +1,96 @@
+"""Reconciliation as data: what we hold, what the exchange lists -> what is done and what is named."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from exchanges.types import BalanceReport, OrderReport, ReportSource, Side
+from orders.diff import Action, Difference, Held, Step, compare_locked, compare_open_orders, locked_by, looks_wiped
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+D = Decimal
+
+
+def held(**changes: Any) -> Held:
+    base = {
+        "client_order_id": "c-1", "exchange_order_id": "7", "symbol": "BTCUSDT", "side": Side.BUY,
+        "exchange_status": "NEW", "quantity": D(2), "price": D(10), "filled_quantity": D(0),
+        "touched_at": NOW - timedelta(minutes=1),
+    }  # fmt: skip
+    return Held(**{**base, **changes})
+
+
+def listed(**changes: Any) -> OrderReport:
+    base = {
+        "source": ReportSource.OPEN_ORDERS, "symbol": "BTCUSDT", "client_order_id": "c-1", "exchange_order_id": "7",
+        "status": "NEW", "side": Side.BUY, "order_type": "LIMIT", "time_in_force": "GTC", "quantity": D(2),
+        "price": D(10), "filled_quantity": D(0), "filled_quote_quantity": D(0), "updated_at": NOW,
+    }  # fmt: skip
+    return OrderReport(**{**base, **changes})
+
+
+SCENARIOS: list[tuple[str, list[Held], list[OrderReport], list[tuple[Step, str]], list[str]]] = [
+    ("equal", [held()], [listed()], [], []),
+    ("nothing anywhere", [], [], [], []),
+    ("filled further", [held()], [listed(status="PARTIALLY_FILLED", filled_quantity=D(1))], [(Step.APPLY, "c-1")], []),
+    ("a list older than the stream", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1))], [listed()],
+     [], []),
+    ("missing in the list", [held()], [], [(Step.ASK, "c-1")], []),
+    ("missing but just touched", [held(touched_at=NOW)], [], [], []),
+    ("without a row", [], [listed(client_order_id="x")], [(Step.ADOPT, "x")], []),
+    ("amended: another client id, the same order", [held()], [listed(client_order_id="new")], [], []),
+    ("same number on another symbol", [held()], [listed(client_order_id="x", symbol="ETHUSDT")],
+     [(Step.ADOPT, "x"), (Step.ASK, "c-1")], []),
+    ("unknown status", [held()], [listed(status="DREAMING")], [(Step.APPLY, "c-1")], []),
+    ("other side", [held()], [listed(side=Side.SELL)], [], ["DIFFERENT_ORDER"]),
+    ("other quantity", [held()], [listed(quantity=D(3))], [], ["DIFFERENT_ORDER"]),
+    ("other price", [held()], [listed(price=D(11))], [], ["DIFFERENT_ORDER"]),
+    ("given in quote: quantity is the exchange's", [held(quantity=None)], [listed(quantity=D(3))], [], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "steps", "kinds"), [row[1:] for row in SCENARIOS], ids=[r[0] for r in SCENARIOS]
+)
+def test_compare_open_orders__scenarios(
+    ours: list[Held], theirs: list[OrderReport], steps: list[tuple[Step, str]], kinds: list[str]
+) -> None:
+    actions, differences = compare_open_orders(ours, theirs, untouched_since=NOW - timedelta(seconds=5))
+    assert [(action.step, action.key) for action in actions] == steps
+    assert [difference.kind for difference in differences] == kinds
+
+
+def test_compare_open_orders__carries_the_report() -> None:
+    report = listed(status="PARTIALLY_FILLED", filled_quantity=D(1))
+    assert compare_open_orders([held()], [report], untouched_since=NOW)[0] == [Action(Step.APPLY, "c-1", report)]
+
+
+def test_locked_by__what_open_orders_still_need() -> None:
+    orders = [listed(filled_quantity=D("0.5")), listed(side=Side.SELL, quantity=D(3), filled_quantity=D(1))]
+    assert locked_by(orders, {"BTCUSDT": ("BTC", "USDT")}) == {"USDT": D(15), "BTC": D(2)}
+
+
+@pytest.mark.parametrize("order", [listed(symbol="NOPE"), listed(price=D(0))])
+def test_locked_by__does_not_guess(order: OrderReport) -> None:
+    assert locked_by([order], {"BTCUSDT": ("BTC", "USDT")}) is None
+
+
+def test_compare_locked__names_what_does_not_tie_out() -> None:
+    rows = [BalanceReport("USDT", D(1), D(20), NOW), BalanceReport("BTC", D(1), D(2), NOW)]
+    assert compare_locked(rows, {"USDT": D(20), "BTC": D(2)}, tolerance=D(0)) == []
+    assert compare_locked(rows, {"USDT": D("19.99999999"), "BTC": D(2)}, tolerance=D("1e-8")) == []
+    assert compare_locked(rows, {"BTC": D(2)}, tolerance=D("1e-8")) == [
+        Difference("BALANCE_MISMATCH", "USDT", {"by open orders": "0", "by the exchange": "20"})
+    ]
+    assert [d.subject for d in compare_locked([], {"BTC": D(2)}, tolerance=D(0))] == ["BTC"]
+
+
+@pytest.mark.parametrize(
+    ("held_count", "missing", "wiped"), [(0, 0, False), (1, 1, False), (2, 2, True), (3, 2, False)]
+)
+def test_looks_wiped__only_if_every_order_is_unknown(held_count: int, missing: int, wiped: bool) -> None:
+    assert looks_wiped(held=held_count, missing=missing) is wiped
