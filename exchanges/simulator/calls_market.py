@@ -57,7 +57,7 @@ def exchange_info(call: Call) -> Step:
         return {
             "timezone": "UTC",
             "serverTime": call.now_us() // call.unit,
-            "rateLimits": call.exchange.limiter.settings.describe(engine.order_limits),
+            "rateLimits": call.exchange.limiter.settings.describe(engine.order_limits, call.api),
             "exchangeFilters": [dict(rule) for rule in engine.exchange_filters],
             "symbols": rows,
         }

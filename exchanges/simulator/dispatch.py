@@ -145,7 +145,7 @@ class Dispatcher:
             request.ip, 0 if operation.free else operation.weight_of(params), exchange.clock.now_us()
         )
         params.check_names(operation.names, signed=operation.signed or request.api == "ws")
-        call = Call(exchange=exchange, params=params, unit=request.unit)
+        call = Call(exchange=exchange, params=params, unit=request.unit, api=request.api)
         if action is not None:
             call.invisible_for = action.invisible_for
             call.clock_skew_us = action.clock_skew_ms * 1000

@@ -31,13 +31,14 @@ class LimitSettings:
     ban_after: int = 20
     first_ban_seconds: float = 120.0
 
-    def describe(self, orders: Iterable[OrderLimit]) -> list[dict[str, Any]]:
-        """The `rateLimits` of exchangeInfo."""
+    def describe(self, orders: Iterable[OrderLimit], api: str) -> list[dict[str, Any]]:
+        """The `rateLimits` of exchangeInfo: raw requests concern REST, connections the WebSocket API."""
         return [
             _row("REQUEST_WEIGHT", "MINUTE", 1, self.request_weight),
             *(_row("ORDERS", limit.interval, limit.interval_num, limit.limit) for limit in orders if limit.limit),
-            _row("RAW_REQUESTS", "MINUTE", 5, self.raw_requests),
-            _row("CONNECTIONS", "MINUTE", 5, self.ws_connections),
+            _row("RAW_REQUESTS", "MINUTE", 5, self.raw_requests)
+            if api == "rest"
+            else _row("CONNECTIONS", "MINUTE", 5, self.ws_connections),
         ]
 
 

@@ -31,11 +31,12 @@ WEBSOCKET_NAMES = frozenset({"apiKey", "returnRateLimits"})
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way. `at` is the moment queries answer for (µs), None for now."""
+    """One request on its way. `api` is `rest` or `ws`; `at` the moment queries answer for (µs), None for now."""
 
     exchange: Exchange
     params: Params
     unit: int
+    api: str = "rest"
     key: ApiKey | None = None
     timing: Timing | None = None
     at: int | None = None

@@ -295,7 +295,7 @@ class Connection:
             "connectedSince": self.connected_ms * 1000 // self.unit,
             "returnRateLimits": self.return_rate_limits,
             "serverTime": self.exchange.clock.now_us() // self.unit,
-            "userDataStream": self.streams.session_subscription is not None,
+            "userDataStream": bool(self.streams.accounts()),
         }
 
     def _logout(self) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def test_calls__the_same_as_rest(sim: ThreadedSimulator, client: RawClient) -> N
             assert (await socket.ask(method, params))["result"] == client.public(path, params).json(), method
         info = await socket.ask("exchangeInfo", {"symbols": ["BTCUSDT", "ETHUSDT"]})
         assert [row["symbol"] for row in info["result"]["symbols"]] == ["BTCUSDT", "ETHUSDT"]
+        assert info["result"]["rateLimits"][-1]["rateLimitType"] == "CONNECTIONS"
         for method, path, params in [
             ("order.status", "order", {**symbol, "orderId": placed["orderId"]}),
             ("openOrders.status", "openOrders", symbol),
@@ -311,6 +312,7 @@ def test_subscribe__by_signature_for_several_accounts(sim: ThreadedSimulator, co
         first = await client.signed("userDataStream.subscribe.signature")
         assert first["result"] == {"subscriptionId": 0}
         assert error_of(await client.signed("userDataStream.subscribe.signature")) == (400, -2035)
+        assert (await client.ask("session.status"))["result"]["userDataStream"] is True
         second = await client.ask("userDataStream.subscribe.signature", sign_params({}, "k2", "s2"))
         assert second["result"] == {"subscriptionId": 1}
         assert (await client.ask("session.subscriptions"))["result"] == [{"subscriptionId": 0}, {"subscriptionId": 1}]
