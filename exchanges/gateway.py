@@ -307,7 +307,8 @@ _COSTS: dict[str, tuple[limits.Lane, int, int, str]] = {
     "fetch_trades": (limits.Lane.HISTORY, 20, 5, "orderId"),
     "fetch_account": (limits.Lane.STATUS, 20, 20, ""),
     "fetch_instruments": (limits.Lane.HISTORY, 20, 20, ""),
-    "fetch_time": (limits.Lane.STATUS, 1, 1, ""),
+    # A cancel may need the time first: it must get through as far as the cancel itself would.
+    "fetch_time": (limits.Lane.CANCEL, 1, 1, ""),
 }
 
 

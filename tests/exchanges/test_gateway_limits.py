@@ -1,0 +1,87 @@
+"""The gateway between the shared limits and a server that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from exchanges import budgets, clock, limits
+from exchanges.credentials import read_credentials
+from exchanges.errors import NotSent, OutcomeUnknown
+from exchanges.gateway import Gateway
+from exchanges.models import ExchangeAccount
+from tests.exchanges import binance_answers as binance
+from tests.exchanges.raw_server import RawServer, answer, close
+from tests.exchanges.test_gateway import cancel, order_request, place
+
+pytestmark = pytest.mark.usefixtures("redis_server")
+
+
+@pytest.fixture
+def server() -> Iterator[RawServer]:
+    server = RawServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def gateways(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gateway, Gateway]]:
+    """Two accounts at one address; a minute that does not end within a test."""
+    minute = clock.now_ms() // 60_000 * 60_000 + 1000
+    monkeypatch.setattr(clock, "now_ms", lambda: minute)
+    monkeypatch.setattr(limits, "_away_until", 0.0)
+    monkeypatch.setattr(budgets, "budget_of", lambda account: limits.Budget(weight_per_minute=1000))
+    made = []
+    for name in ("one", "two"):
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_API_KEY", name)
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_API_SECRET", "secret")
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_REST_URL", server.url)
+        account = ExchangeAccount(name=name, environment="simulator")
+        made.append(Gateway(account, read_credentials(account)))
+    yield made[0], made[1]
+    for gateway in made:
+        gateway.close()
+
+
+def test_limits__a_429_stops_every_account_of_the_address(server: RawServer, gateways: tuple[Gateway, Gateway]) -> None:
+    one, two = gateways
+    body = {"code": -1003, "msg": "Too much request weight used."}
+    server.then(answer(429, body, headers={"Retry-After": "7"}))
+    with pytest.raises(NotSent) as first:
+        place(one)
+    with pytest.raises(NotSent) as second:
+        two.place(order_request())
+    assert (first.value.retry_after, len(server.received)) == (7, 1)
+    assert second.value.retry_after is not None
+    assert 6 < second.value.retry_after <= 7
+
+
+def test_limits__the_exchanges_own_count_is_believed(server: RawServer, gateways: tuple[Gateway, Gateway]) -> None:
+    one, two = gateways
+    server.then(
+        answer(200, binance.placed(), headers={"X-MBX-USED-WEIGHT-1M": "990"}), answer(200, binance.cancelled())
+    )
+    place(one)
+    with pytest.raises(NotSent):
+        two.fetch_all_orders(symbol=binance.SYMBOL)
+    assert len(server.received) == 1
+    assert cancel(two).status == "CANCELED"
+
+
+def test_limits__an_open_breaker_holds_placements_and_lets_cancels_through(
+    server: RawServer, gateways: tuple[Gateway, Gateway], settings: Settings
+) -> None:
+    one, two = gateways
+    settings.BREAKER_FAILURES = 3
+    server.then(close)
+    for _ in range(3):
+        with pytest.raises(OutcomeUnknown):
+            place(one)
+    with pytest.raises(NotSent):
+        place(one)
+    assert len(server.received) == 3
+    server.then(answer(200, binance.cancelled()), answer(200, binance.placed()))
+    assert cancel(one).status == "CANCELED"
+    assert place(two).status == "FILLED"
