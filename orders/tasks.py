@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from celery import shared_task
+from celery import current_app, shared_task
 from django.db import InterfaceError, OperationalError
 
 from exchanges import clock, metrics
@@ -108,6 +108,7 @@ def sync_accounts() -> dict[str, int]:
     due = catchup.accounts_due_for_sync()
     for name in due:
         sync_open_orders.apply_async((name,), expires=60)
+        current_app.tasks["exchanges.sync_balances"].apply_async((name,), expires=60)
     return {"accounts": len(due)}
 
 
