@@ -347,6 +347,7 @@ def _require_same_as_sent(recovered: Order, intent: Intent, rules: InstrumentRul
 # What the exchange's words have made of an order; `attempt` counts the requests behind them.
 _KNOWN_FROM_REPORTS = (
     "status",
+    "exchange_order_id",
     "reason_code",
     "reason",
     "filled_quantity",

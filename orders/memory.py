@@ -3,7 +3,7 @@
 A database restored from a backup lacks orders that the exchange has. Their intents may come again, and Binance accepts
 a client order id again once its order is filled: a blind send would trade twice. Three signs make a process distrust
 the book and read the symbol's history from the exchange before it sends: the process is new, its connection was renewed
-(no restore spares connections), or the last order that it recorded itself is gone.
+(no restore spares connections), or the last claim that it committed itself is gone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def remember(account: str, client_order_id: str) -> None:
 
 
 def remembered(account: str) -> str:
-    """Client order id of the last order that this process recorded for the account; empty if none."""
+    """Client order id of the last claim that this process committed for the account; empty if none."""
     return _last_recorded.get(account, "")
 
 

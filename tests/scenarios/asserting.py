@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from django.db.models import Q
@@ -66,6 +67,7 @@ def assert_order_equals_truth(truth: Truth, order: Order) -> None:
         return
     assert len(shown) == 1
     attempt, row = shown[0]
+    assert order.exchange_order_id == attempt.exchange_order_id
     assert str(order.status) == OUR_WORD.get(row["status"], row["status"])
     assert order.filled_quantity == Decimal(row["executed_quantity"])
     assert order.filled_quote_quantity == Decimal(row["executed_quote"])
@@ -120,6 +122,6 @@ def assert_events_are_a_chain(order: Order) -> None:
     """Each event takes up the order where the one before it left it, and the last leaves it as it is."""
     events = list(order.events.order_by("id"))
     assert events, "an order without a history"
-    for earlier, later in zip(events, events[1:], strict=False):
+    for earlier, later in pairwise(events):
         assert later.previous_status in ("", earlier.new_status), f"{earlier} -> {later}"
     assert events[-1].new_status == order.status

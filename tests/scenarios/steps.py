@@ -9,6 +9,7 @@ from typing import Any
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import AsyncResult
 from django.conf import settings
+from django.db import OperationalError
 from django.db.models import Q
 
 from backoffice.celery import app
@@ -114,6 +115,8 @@ def sweep_until(condition: Callable[[], bool], *, timeout: float = 20.0, what: s
                 running.get(timeout=0.1)
             except ResultTimeout:
                 return False
+            except OperationalError:
+                pass  # its connection was cut; beat would not wait either
         running = app.send_task("orders.resolve_unconfirmed", ignore_result=False, expires=5)
         return False
 

@@ -97,9 +97,10 @@ def test_place__unexecuted_is_sent_again_while_its_deadline_lasts(desk: Scenario
 
     assert statuses() == dict.fromkeys(UNEXECUTED, "NEW")
     for name in UNEXECUTED:
-        outcomes = ExchangeOrder.objects.filter(order=order(name)).order_by("attempt").values_list("outcome", flat=True)
-        assert [*outcomes][0] == Outcome.ABSENT, "sent again without a proof"
-        assert [*outcomes][-1] == Outcome.ACKNOWLEDGED
+        attempts = ExchangeOrder.objects.filter(order=order(name)).order_by("attempt")
+        first, *_, last = attempts.values_list("outcome", flat=True)
+        assert first == Outcome.ABSENT, "sent again without a proof"
+        assert last == Outcome.ACKNOWLEDGED
     assert_book_equals_truth(desk, placed=len(UNEXECUTED))
 
 

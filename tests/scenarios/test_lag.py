@@ -31,7 +31,7 @@ WORKER_ENV = {"EXCHANGE_REQUEST_TIMEOUT_MS": 700, "EXCHANGE_ENGINE_TIMEOUT_MS": 
 def test_place__executed_after_our_time_out_is_found(desk: Scenario) -> None:
     """The request is in the engine's queue, we hang up, and only then it is carried out."""
     desk.simulator.control.unfreeze()
-    late = {"match": POST_ORDER, "seconds": 0.5}
+    late: dict[str, Any] = {"match": POST_ORDER, "seconds": 0.5}
     desk.simulator.control.faults.add("execute_late_after_disconnect", **late, skip_engine_check=True)
 
     assert place("i-1", MARKET_BUY)["status"] == "PENDING_NEW"
@@ -45,7 +45,7 @@ def test_place__executed_after_our_time_out_is_found(desk: Scenario) -> None:
 
 def test_place__stuck_before_the_engine_is_refused_there_and_sent_again(desk: Scenario) -> None:
     """The exchange checks the timestamp again in front of its engine: too late is never."""
-    late = {"match": POST_ORDER, "seconds": 0.5}
+    late: dict[str, Any] = {"match": POST_ORDER, "seconds": 0.5}
     desk.simulator.control.faults.add("execute_late_after_disconnect", **late)
 
     assert place("i-1")["status"] == "PENDING_NEW"
@@ -102,7 +102,7 @@ def test_cancel__an_order_still_invisible_is_cancelled_once_it_shows(desk: Scena
 
 def test_sync__late_evidence_of_a_second_order_cancels_the_younger(desk: Scenario) -> None:
     """The exchange breaks its own word and executes after all its times are over: people see it, one order stays."""
-    late = {"match": POST_ORDER, "seconds": 6}
+    late: dict[str, Any] = {"match": POST_ORDER, "seconds": 6}
     desk.simulator.control.faults.add("execute_late_after_disconnect", **late, skip_engine_check=True)
     place("i-1")
     sweep_until(lambda: order("i-1").status == "NEW")

@@ -1,0 +1,50 @@
+"""The database goes back in time: rows are lost, or an older copy takes its place."""
+
+from __future__ import annotations
+
+from django.apps import apps
+from django.core.management.color import no_style
+from django.db import connection, transaction
+from django.db.models import Model
+
+from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
+
+Backup = list[Model]
+
+
+def take_backup() -> Backup:
+    """Every row of ours, as it is now."""
+    return [row for model in our_models() for row in model._default_manager.all()]
+
+
+def restore_backup(backup: Backup, *, disconnect: bool) -> None:
+    """Put the older copy in place. With or without cutting the connections that other processes have."""
+    if disconnect and connection.vendor == "postgresql":
+        disconnect_others()
+    with transaction.atomic():
+        tables = [model._meta.db_table for model in our_models()]
+        with connection.constraint_checks_disabled():
+            for statement in connection.ops.sql_flush(no_style(), tables):
+                with connection.cursor() as cursor:
+                    cursor.execute(statement)
+            for model in our_models():
+                model._default_manager.bulk_create([row for row in backup if type(row) is model])
+
+
+def lose(intent_id: str) -> None:
+    """Everything we knew of one intent."""
+    for model in (OrderEvent, Fill, ExchangeOrder, ReconciliationBreak):
+        model._default_manager.filter(order__intent_id=intent_id).delete()
+    Order.objects.filter(intent_id=intent_id).delete()
+
+
+def disconnect_others() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def our_models() -> list[type[Model]]:
+    return [model for app in ("exchanges", "orders") for model in apps.get_app_config(app).get_models()]
