@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,47 @@ def test_random__is_repeatable_by_its_seed() -> None:
     first = strikes()
     assert first == strikes()
     assert {"reset_after", "delay_answer", None} == set(first)
+
+
+def test_random__storm_leaves_the_books_right(client: RawClient, control: ControlClient) -> None:
+    """Many clients, every kind of harm: each id is accepted at most once, and only those that answered 200 surely."""
+    actions = [
+        "reset_before", "reset_after", "close_before", "close_after", "timeout", "rate_limited", "maintenance",
+        {"action": "delay_answer", "seconds": 0.02}, {"action": "delay_execution", "seconds": 0.02},
+        {"action": "respond", "status": 502, "body": "<html>", "execute": True}, {"action": "garbage", "kind": "cut"},
+        {"action": "reset_after", "invisible_for": 0.1},
+    ]  # fmt: skip
+    control.faults.script([{"match": ORDER, "random": {"seed": 3, "rate": 0.5, "actions": actions}}])
+
+    def storm(worker: int) -> dict[str, bool]:
+        own = RawClient(client.url)
+        answered = {}
+        for number in range(20):
+            name = f"w{worker}-{number}"
+            try:
+                response = own.place(newClientOrderId=name, quantity="0.001")
+                answered[name] = response.status_code == 200 and response.json()["status"] == "NEW"
+            except requests.RequestException:
+                answered[name] = False
+        return answered
+
+    with ThreadPoolExecutor(8) as pool:
+        answered = {name: good for part in pool.map(storm, range(8)) for name, good in part.items()}
+    truth = control.truth()
+    accepted = {name: truth.accepted(name) for name in answered}
+    assert set(accepted.values()) <= {0, 1}
+    assert all(accepted[name] == 1 for name, good in answered.items() if good)
+    assert truth.accepted_total() == sum(accepted.values())
+    assert truth.balances()["USDT"][1] == 50 * sum(accepted.values())
+    assert 40 < control.faults.list()[0]["hits"] < 120
+
+
+def test_latency__is_half_before_and_half_after_the_engine(client: RawClient, control: ControlClient) -> None:
+    control.settings(latency_ms=300)
+    started = now_ms()
+    executed = client.place().json()["transactTime"] - started
+    assert now_ms() - started >= 300
+    assert 150 <= executed < 290
 
 
 @pytest.mark.parametrize(

@@ -503,6 +503,20 @@ def test_faults__answers_overtake_a_delayed_one(sim: ThreadedSimulator, control:
     run(sim, scenario)
 
 
+def test_latency__of_many_requests_at_once_is_that_of_one(sim: ThreadedSimulator, control: ControlClient) -> None:
+    control.settings(latency_ms=200)
+
+    async def scenario(client: WsClient) -> None:
+        started = now_ms()
+        for number in range(20):
+            await client.socket.send_json({"id": number, "method": "time"})
+        answers = [await client.receive() for _ in range(20)]
+        assert [row["id"] for row in answers] == list(range(20))
+        assert 200 <= now_ms() - started < 2_000
+
+    run(sim, scenario)
+
+
 STREAM = {"api": "stream", "event": "executionReport"}
 
 
