@@ -322,6 +322,12 @@ def trading_status(call: Call) -> Step:
     return step
 
 
+def no_margin_pairs(call: Call) -> Step:
+    """Margin trading is not part of this exchange; clients ask while they load their markets."""
+    call.params.symbol()
+    return list
+
+
 _PERIOD_NAMES = "startTime endTime limit"
 _USER = Security.USER_DATA
 
@@ -360,6 +366,8 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
     operation("GET /sapi/v1/account/apiRestrictions", "", 1, "", api_restrictions, _USER),
     operation("GET /sapi/v1/asset/tradeFee", "", 1, "symbol", trade_fee, _USER),
     operation("GET /sapi/v1/capital/config/getall", "", 10, "", capital_config, _USER),
+    operation("GET /sapi/v1/margin/allPairs", "", 1, "symbol", no_margin_pairs, _USER),
+    operation("GET /sapi/v1/margin/isolated/allPairs", "", 10, "symbol", no_margin_pairs, _USER),
     operation("GET /sapi/v1/account/status", "", 1, "", account_status, _USER),
     operation("GET /sapi/v1/account/apiTradingStatus", "", 1, "", trading_status, _USER),
 )

@@ -25,6 +25,11 @@ def time(call: Call) -> Step:
     return lambda: {"serverTime": call.now_us() // call.unit}
 
 
+def system_status(call: Call) -> Step:
+    del call
+    return lambda: {"status": 0, "msg": "normal"}
+
+
 # -------------------------------------------------------------------------------------- exchangeInfo
 
 
@@ -311,6 +316,7 @@ _TICKER_NAMES = "symbol symbols symbolStatus"
 MARKET_OPERATIONS: tuple[Operation, ...] = (
     operation("GET /api/v3/ping", "ping", 1, "", ping),
     operation("GET /api/v3/time", "time", 1, "", time),
+    operation("GET /sapi/v1/system/status", "", 1, "", system_status),
     operation(
         "GET /api/v3/exchangeInfo",
         "exchangeInfo",

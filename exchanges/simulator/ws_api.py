@@ -26,6 +26,7 @@ from exchanges.simulator.streams import EventStreams, Outbox
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_ID_LENGTH = 36
 SESSION_WEIGHT = 2
+CLOSE_SECONDS = 2.0
 METHODS: Mapping[str, Operation] = {item.ws_method: item for item in OPERATIONS if item.ws_method}
 
 
@@ -176,11 +177,12 @@ class Connection:
 
     async def close(self, code: int, message: bytes) -> None:
         await self.outbox.flush()
-        await self.socket.close(code=code, message=message)
-        # A client that never closes its side must not keep the connection.
-        transport = self.request.transport
-        if transport is not None:
-            transport.close()
+        try:
+            await asyncio.wait_for(self.socket.close(code=code, message=message), CLOSE_SECONDS)
+        except TimeoutError:
+            self.reset()  # it does not read, or does not close its side
+        else:
+            self.drop()
 
     def reset(self) -> None:
         reset_transport(self.request.transport)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from exchanges.simulator.client import ControlClient
 from exchanges.simulator.server import ThreadedSimulator
+from exchanges.simulator.streams import HARD_LIMIT, Outbox
 from tests.exchanges.simulator.conftest import RawClient, now_ms
 from tests.exchanges.simulator.test_signing import PRIVATE_KEYS, public_pem
 from tests.exchanges.simulator.wsclient import WsClient, connect, sign_params
@@ -442,6 +444,39 @@ def test_ping__is_sent_and_its_absence_of_pong_closes(sim: ThreadedSimulator, co
             reader.cancel()
 
     asyncio.run(both())
+
+
+def test_outbox__a_client_that_never_reads_is_cut_off() -> None:
+    class Stuck:
+        async def send_str(self, _frame: str) -> None:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        ended: list[str] = []
+        outbox = Outbox(cast(Any, Stuck()), lambda: ended.append("reset"), lambda: ended.append("drop"))
+        sending = asyncio.create_task(outbox.run())
+        await asyncio.sleep(0)
+        for _ in range(HARD_LIMIT + 5):
+            outbox.put("event")
+        assert ended == ["reset"]
+        assert outbox.queued < 10
+        sending.cancel()
+
+    asyncio.run(main())
+
+
+def test_close__does_not_wait_for_a_client_that_never_closes(sim: ThreadedSimulator, control: ControlClient) -> None:
+    host, port = sim.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            b"GET /ws-api/v3 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert b" 101 " in connection.recv(4096)
+        while not control.streams():
+            pass
+        control.disconnect_streams()
+        assert control.streams() == []
 
 
 def test_connection__ends_after_its_life(sim: ThreadedSimulator, control: ControlClient) -> None:
