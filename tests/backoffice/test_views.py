@@ -34,7 +34,8 @@ def _nothing_known_of_exchanges() -> Iterator[None]:
 
 
 @pytest.fixture
-def exchange() -> Iterator[FakeExchange]:
+def exchange(redis_server: TestRedis) -> Iterator[FakeExchange]:
+    """With limits and breakers of its own: the server is empty."""
     with FakeExchange().installed() as exchange:
         yield exchange
 
@@ -216,7 +217,10 @@ def test_metrics__tell_breaks_states_and_the_last_sync(client: Client, demo: Exc
     assert value(scrape(client), "trading_halted") == 1
 
 
-def test_metrics__counters_of_all_processes(client: Client, demo: ExchangeAccount, redis_server: TestRedis) -> None:
+def test_metrics__counters_of_all_processes(
+    client: Client, demo: ExchangeAccount, redis_server: TestRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_paused_until", 0.0)  # another test may have stopped the server just now
     for outcome in ("ok", "ok", "NotSent"):
         metrics.count("exchange_calls", account="demo", call="place", outcome=outcome)
     metrics.count("odd-name", **{"a.b": 'quote " and \\'})
