@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from exchanges.simulator import candles, errors, render
+from exchanges.simulator import candles, errors
+from exchanges.simulator import render_market as render
 from exchanges.simulator.errors import ApiError
 from exchanges.simulator.model import DayStats, text
 from exchanges.simulator.operations import Call, Operation, Step, operation

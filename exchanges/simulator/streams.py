@@ -15,7 +15,7 @@ from exchanges.simulator.errors import ApiError
 from exchanges.simulator.exchange import Exchange
 from exchanges.simulator.faults import Action, Subject
 from exchanges.simulator.model import Event
-from exchanges.simulator.render import event_row
+from exchanges.simulator.render_events import event_row
 from exchanges.simulator.signing import ApiKey
 
 MAX_QUEUE = 20_000
