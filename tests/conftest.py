@@ -120,6 +120,13 @@ def redis_server(stack: Stack) -> Iterator[TestRedis]:
     stack.redis.flush()
 
 
+@pytest.fixture(autouse=True)
+def fresh_limits(stack: Stack) -> None:
+    """No test inherits another's open breaker or used-up budget: they live in Redis."""
+    if stack.redis.server.process is not None:
+        stack.redis.flush()
+
+
 @pytest.fixture(scope="session")
 def redis_url(stack: Stack) -> str:
     stack.redis.start()
