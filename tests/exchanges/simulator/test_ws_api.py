@@ -288,9 +288,8 @@ def test_faults__on_requests(sim: ThreadedSimulator, control: ControlClient) -> 
         limited = await client.place(newClientOrderId="limited")
         assert error_of(limited) == (429, -1003)
         assert limited["error"]["data"]["retryAfter"] > now_ms()
-        started = now_ms()
-        assert (await client.place(newClientOrderId="late"))["result"]["transactTime"] - started < 250
-        assert now_ms() - started >= 300
+        late = (await client.place(newClientOrderId="late"))["result"]["transactTime"]
+        assert now_ms() - late >= 290
 
     async def garbage(client: WsClient) -> None:
         control.faults.add("garbage", match={"api": "ws"}, kind="truncated")

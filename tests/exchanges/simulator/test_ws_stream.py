@@ -231,7 +231,7 @@ def test_stream_faults__drop_duplicate_reorder_delay(sim: ThreadedSimulator, con
             for name in names:
                 await client.place(newClientOrderId=name)
             seen = []
-            while not await client.is_silent(0.3):
+            while not await client.is_silent(0.6):
                 event = (await client.event())["event"]
                 if event["e"] == "executionReport":
                     seen.append(event["c"])
@@ -245,7 +245,7 @@ def test_stream_faults__drop_duplicate_reorder_delay(sim: ThreadedSimulator, con
             [{"match": {**STREAM, "client_order_id_prefix": "d"}, "action": "delay", "seconds": 0.15}]
         )
         assert await reports(["d", "e"]) == ["e", "d"]
-        control.faults.add("mute", match=STREAM, seconds=0.2)
+        control.faults.add("mute", match=STREAM, seconds=0.4)
         assert await reports(["f", "g"]) == []
         assert await reports(["h"]) == ["h"]
 
