@@ -121,8 +121,9 @@ def test_worker__paused_past_its_window_is_refused_by_the_exchange_itself(market
 
     market.worker.resume()
     wait_for(lambda: placements(market) == 3, what="the sleeper has sent its request")
-    events = order("i-1").events
-    refusal = wait_for(lambda: events.filter(event_type=EventType.NOT_SENT).first(), what="it has its answer")
+    refusals = order("i-1").events.filter(event_type=EventType.NOT_SENT)
+    wait_for(refusals.exists, what="it has its answer")
+    refusal = refusals.get()
 
     assert refusal.details["code"] == -1021
     first = ExchangeOrder.objects.get(order=order("i-1"), attempt=1)
