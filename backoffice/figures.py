@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from exchanges import clock
+from exchanges.limits import Kind, breaker_state
 from exchanges.metrics import read_counters
 from exchanges.models import ExchangeAccount, TradingHalt, TradingState
 from orders import states
@@ -45,6 +46,7 @@ class BackOfficeCollector(Collector):
         yield _breaks(accounts)
         yield from _accounts(accounts, now)
         yield from _streams(accounts, now)
+        yield _breakers(accounts)
         yield from _counters()
 
 
@@ -156,6 +158,18 @@ def _streams(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric]
         if stream is not None and stream.lag_ms is not None:
             lag.add_metric([account.name], stream.lag_ms / 1000)
     yield from (in_sync, silence, lag)
+
+
+def _breakers(accounts: list[ExchangeAccount]) -> Metric:
+    gauge = _gauge(
+        "breaker_open", "1 while calls of this kind are not sent; nothing while Redis is away.", ["account", "kind"]
+    )
+    for account, kind in product(accounts, Kind):
+        state = breaker_state(account.name, kind)
+        if state == "unknown":
+            break  # each further question would wait in vain, too
+        gauge.add_metric([account.name, kind], float(state.endswith("open")))
+    return gauge
 
 
 # -- counters of all processes -------------------------------------------------------------------------------------

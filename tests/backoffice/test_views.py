@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
-from exchanges import clock, metrics, reachability
+from exchanges import clock, limits, metrics, reachability
 from exchanges.models import Environment, ExchangeAccount, StreamState
 from exchanges.services import halt_trading
 from tests.factories import ExchangeAccountFactory, OrderFactory, ReconciliationBreakFactory
@@ -230,6 +230,16 @@ def test_metrics__tell_how_the_private_streams_do(client: Client, demo: Exchange
     assert in_sync == {"demo": 1, "forgotten": 0, "without": 0}
     assert [s.value for s in families["backoffice_stream_lag_seconds"].samples] == [0.25]
     assert value(families, "stream_seconds_since_event", account="demo") == pytest.approx(60, abs=30)
+
+
+def test_metrics__tell_which_breakers_are_open(client: Client, demo: ExchangeAccount, redis_server: TestRedis) -> None:
+    limits.force_breaker("demo", limits.Kind.PLACE, "open")
+    limits.force_breaker("demo", limits.Kind.READ, "closed")
+    families = scrape(client)
+    states = {s.labels["kind"]: s.value for s in families["backoffice_breaker_open"].samples}
+    assert states == {"place": 1, "cancel": 0, "read": 0}
+    redis_server.stop()
+    assert scrape(client)["backoffice_breaker_open"].samples == []
 
 
 def test_metrics__counters_of_all_processes(
