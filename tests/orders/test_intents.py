@@ -145,6 +145,7 @@ def test_parse_intent__plain_text_of_any_decimal_comes_back_equal(value: Decimal
     assert parse(LIMIT, quantity=plain(value)).quantity == value
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted({*LIMIT, "stop_price", "strategy"})), st.text() | st.floats() | st.none())
 )
