@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum
 from uuid import UUID
 
@@ -19,7 +18,8 @@ from django.db import transaction
 from exchanges import clock
 from exchanges.errors import NotSent
 from exchanges.models import Environment
-from exchanges.types import InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
+from exchanges.reservations import reserve
+from exchanges.types import EXACT, InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
 from orders import memory
 from orders.book import record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
@@ -43,6 +43,8 @@ INTENT_CONFLICT = "INTENT_CONFLICT"
 
 # A claim whose sender has not reported by then is looked into; the request's own time-out is shorter.
 _SENDER_GRACE = timedelta(seconds=1)
+# Until an order on its way is acknowledged, and its money no longer reserved but locked.
+_RESERVED_SECONDS = 0.5
 
 
 class Remedy(Enum):
@@ -190,6 +192,7 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
         order.save(force_insert=True)
         attempt.save(force_insert=True)
         OrderEvent.objects.bulk_create([created, _claim_event(order, attempt)])
+        _reserve(facts.account_id, facts, figures, attempt, conditions)
         return Claim(order, attempt)
 
 
@@ -222,6 +225,7 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
             return order
         attempt.save(force_insert=True)
         _claim_event(order, attempt, previous).save(force_insert=True)
+        _reserve(facts.account_id, facts, figures, attempt, conditions)
         return Claim(order, attempt)
 
 
@@ -317,11 +321,32 @@ def _older(moment: datetime | None, now: datetime, seconds: float) -> bool:
 def _check_balance(
     facts: GateFacts, rules: InstrumentRules, quantised: Figures, conditions: Conditions
 ) -> Denial | None:
-    denial = check_balance(rules, quantised, facts.free if facts.free is not None else Decimal(0))
-    if denial is not None and Remedy.BALANCES not in conditions.remedied:
+    held_back = check_balance(rules, quantised, EXACT.subtract(facts.free, facts.reserved))
+    if held_back is None:
+        return None
+    if Remedy.BALANCES not in conditions.remedied:
         # A refusal for lack of money is made on a figure of this very moment only.
         raise RemedyNeeded(Remedy.BALANCES)
-    return denial
+    if denial := check_balance(rules, quantised, facts.free):
+        return denial
+    raise _money_is_on_its_way(held_back.text)
+
+
+def _money_is_on_its_way(text: str) -> NotSent:
+    """Reservations of orders on their way decide nothing: what becomes of these shows in a moment."""
+    return NotSent(f"{text} (the rest is reserved for orders on their way)", retry_after=_RESERVED_SECONDS)
+
+
+def _reserve(account_id: int, facts: GateFacts, figures: Figures, attempt: ExchangeOrder, done: Conditions) -> None:
+    """Hold back what the attempt may spend; last in its transaction, so that the balance is locked for a moment."""
+    assert facts.rules is not None
+    asset, amount = figures.spent(facts.rules)
+    if amount is None:
+        return
+    if not reserve(account_id=account_id, asset=asset, reference=attempt.client_order_id, amount=amount):
+        if Remedy.BALANCES not in done.remedied:
+            raise RemedyNeeded(Remedy.BALANCES)
+        raise _money_is_on_its_way(f"needs {plain(amount)} {asset}")
 
 
 def _adopt_recovered(order_id: UUID, intent: Intent, rules: InstrumentRules | None) -> Order:

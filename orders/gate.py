@@ -23,7 +23,7 @@ _STATEMENT = """
 SELECT h.is_halted, h.reason,
        a.id, a.exchange, a.environment, a.is_enabled, a.trading_state, a.trading_state_reason,
        a.last_synced_at, a.balances_synced_at,
-       i.id, i.updated_at, b.free, c.caught_up_at,
+       i.id, i.updated_at, b.free, b.reserved, c.caught_up_at,
        (SELECT o.id FROM orders_order o WHERE o.account_id = a.id AND o.intent_id = %s),
        (SELECT o.id FROM orders_order o WHERE o.account_id = a.id AND o.intent_id =
           CASE a.environment WHEN 'live' THEN %s WHEN 'testnet' THEN %s ELSE %s END),
@@ -41,7 +41,7 @@ _BY_SIDE = {side: _STATEMENT.format(asset_column=column) for side, column in _AS
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:
-    """One consistent reading. `free` is None where no balance row exists for the asset that would be spent."""
+    """One consistent reading. `free` and `reserved` are of the asset that would be spent."""
 
     account_id: int
     exchange: str
@@ -50,7 +50,8 @@ class GateFacts:
     last_synced_at: datetime | None
     balances_synced_at: datetime | None
     rules: InstrumentRules | None
-    free: Decimal | None
+    free: Decimal
+    reserved: Decimal
     caught_up_at: datetime | None
     order_id: UUID | None
     recovered_order_id: UUID | None
@@ -103,11 +104,12 @@ def _facts(row: tuple[Any, ...], *, has_memory: bool) -> GateFacts:
         last_synced_at=_moment(row[8]),
         balances_synced_at=_moment(row[9]),
         rules=rules,
-        free=None if row[12] is None else Decimal(row[12]),
-        caught_up_at=_moment(row[13]),
-        order_id=_uuid(row[14]),
-        recovered_order_id=_uuid(row[15]),
-        remembered_order_is_gone=has_memory and not row[16],
+        free=Decimal(0 if row[12] is None else row[12]),
+        reserved=Decimal(0 if row[13] is None else row[13]),
+        caught_up_at=_moment(row[14]),
+        order_id=_uuid(row[15]),
+        recovered_order_id=_uuid(row[16]),
+        remembered_order_is_gone=has_memory and not row[17],
     )
 
 

@@ -37,6 +37,7 @@ from orders.book import (
     log_fields,
     open_account_break,
     record_event,
+    release_reservation,
     swap,
 )
 from orders.catchup import ensure_caught_up, ensure_synced
@@ -282,8 +283,9 @@ def _record_outcome(
                     if status is not None:
                         changes["status"] = next_status(previous, status)
                 if swap(order, **changes):
-                    current = ExchangeOrder.objects.filter(pk=attempt.pk)
-                    current.filter(outcome=Outcome.IN_FLIGHT).update(outcome=outcome)
+                    current = ExchangeOrder.objects.filter(pk=attempt.pk, outcome=Outcome.IN_FLIGHT)
+                    if current.update(outcome=outcome) and outcome == Outcome.NOT_SENT:
+                        release_reservation(attempt)
                     attempt.outcome = outcome
                     record_event(
                         order,
