@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -37,8 +38,8 @@ def reserve(*, account_id: int, asset: str, reference: str, amount: Decimal) -> 
     """Hold the amount back if that much is free and not reserved; False if not. Call it inside a transaction."""
     if connection.vendor != "sqlite":
         with connection.cursor() as cursor:
-            figures = {"account_id": account_id, "amount": amount, "now": clock.now()}
-            cursor.execute(_RESERVE, {"asset": asset, "reference": reference, **figures})
+            figures: dict[str, Any] = {"account_id": account_id, "asset": asset, "reference": reference}
+            cursor.execute(_RESERVE, {**figures, "amount": amount, "now": clock.now()})
             return bool(cursor.rowcount)
     # SQLite keeps figures as text, and its write lock, held since the transaction began, lets us add them up here.
     row = Balance.objects.filter(account_id=account_id, asset=asset).first()

@@ -9,499 +9,235 @@ import orders.ids
 
 
 class Migration(migrations.Migration):
+
     initial = True
 
     dependencies = [
-        ("exchanges", "0001_initial"),
+        ('exchanges', '0001_initial'),
     ]
 
     operations = [
         migrations.CreateModel(
-            name="ExchangeOrder",
+            name='ExchangeOrder',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("attempt", models.PositiveSmallIntegerField(verbose_name="attempt")),
-                ("client_order_id", models.CharField(max_length=64, verbose_name="client order id")),
-                (
-                    "exchange_order_id",
-                    models.CharField(blank=True, default="", max_length=64, verbose_name="exchange order id"),
-                ),
-                ("symbol", models.CharField(max_length=32, verbose_name="symbol")),
-                (
-                    "outcome",
-                    models.CharField(
-                        choices=[
-                            ("IN_FLIGHT", "in flight"),
-                            ("UNKNOWN", "no trustworthy answer"),
-                            ("ACKNOWLEDGED", "acknowledged"),
-                            ("REJECTED", "refused by the exchange"),
-                            ("NOT_SENT", "certainly not executed"),
-                            ("ABSENT", "proven absent"),
-                        ],
-                        default="IN_FLIGHT",
-                        max_length=16,
-                        verbose_name="outcome",
-                    ),
-                ),
-                (
-                    "exchange_status",
-                    models.CharField(blank=True, default="", max_length=32, verbose_name="exchange status"),
-                ),
-                (
-                    "quantity",
-                    exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="quantity as sent"),
-                ),
-                (
-                    "quote_quantity",
-                    exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="quote quantity as sent"),
-                ),
-                ("price", exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="price as sent")),
-                (
-                    "stop_price",
-                    exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="stop price as sent"),
-                ),
-                ("filled_quantity", exchanges.fields.ExactDecimalField(default=0, verbose_name="filled")),
-                (
-                    "filled_quote_quantity",
-                    exchanges.fields.ExactDecimalField(default=0, verbose_name="filled, in quote"),
-                ),
-                ("fills_quantity", exchanges.fields.ExactDecimalField(default=0, verbose_name="sum of fills")),
-                (
-                    "fills_quote_quantity",
-                    exchanges.fields.ExactDecimalField(default=0, verbose_name="sum of fills, in quote"),
-                ),
-                ("request_timestamp_ms", models.BigIntegerField(null=True, verbose_name="request timestamp, ms")),
-                ("recv_window_ms", models.PositiveIntegerField(null=True, verbose_name="recvWindow, ms")),
-                ("sent_at", models.DateTimeField(null=True, verbose_name="sent at")),
-                ("acknowledged_at", models.DateTimeField(null=True, verbose_name="acknowledged at")),
-                ("exchange_updated_at", models.DateTimeField(null=True, verbose_name="exchange time of its state")),
-                (
-                    "account",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="exchanges.exchangeaccount"
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('attempt', models.PositiveSmallIntegerField(verbose_name='attempt')),
+                ('client_order_id', models.CharField(max_length=64, verbose_name='client order id')),
+                ('exchange_order_id', models.CharField(blank=True, default='', max_length=64, verbose_name='exchange order id')),
+                ('symbol', models.CharField(max_length=32, verbose_name='symbol')),
+                ('outcome', models.CharField(choices=[('IN_FLIGHT', 'in flight'), ('UNKNOWN', 'no trustworthy answer'), ('ACKNOWLEDGED', 'acknowledged'), ('REJECTED', 'refused by the exchange'), ('NOT_SENT', 'certainly not executed'), ('ABSENT', 'proven absent')], default='IN_FLIGHT', max_length=16, verbose_name='outcome')),
+                ('exchange_status', models.CharField(blank=True, default='', max_length=32, verbose_name='exchange status')),
+                ('quantity', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='quantity as sent')),
+                ('quote_quantity', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='quote quantity as sent')),
+                ('price', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='price as sent')),
+                ('stop_price', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='stop price as sent')),
+                ('filled_quantity', exchanges.fields.ExactDecimalField(default=0, verbose_name='filled')),
+                ('filled_quote_quantity', exchanges.fields.ExactDecimalField(default=0, verbose_name='filled, in quote')),
+                ('fills_quantity', exchanges.fields.ExactDecimalField(default=0, verbose_name='sum of fills')),
+                ('fills_quote_quantity', exchanges.fields.ExactDecimalField(default=0, verbose_name='sum of fills, in quote')),
+                ('request_timestamp_ms', models.BigIntegerField(null=True, verbose_name='request timestamp, ms')),
+                ('recv_window_ms', models.PositiveIntegerField(null=True, verbose_name='recvWindow, ms')),
+                ('sent_at', models.DateTimeField(null=True, verbose_name='sent at')),
+                ('acknowledged_at', models.DateTimeField(null=True, verbose_name='acknowledged at')),
+                ('exchange_updated_at', models.DateTimeField(null=True, verbose_name='exchange time of its state')),
+                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='exchanges.exchangeaccount')),
             ],
             options={
-                "verbose_name": "exchange order",
-                "verbose_name_plural": "exchange orders",
-                "ordering": ("order", "attempt"),
+                'verbose_name': 'exchange order',
+                'verbose_name_plural': 'exchange orders',
+                'ordering': ('order', 'attempt'),
             },
         ),
         migrations.CreateModel(
-            name="Order",
+            name='Order',
             fields=[
-                ("id", models.UUIDField(default=orders.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ("intent_id", models.CharField(max_length=64, verbose_name="intent id")),
-                ("symbol", models.CharField(max_length=32, verbose_name="symbol")),
-                (
-                    "side",
-                    models.CharField(choices=[("BUY", "BUY"), ("SELL", "SELL")], max_length=4, verbose_name="side"),
-                ),
-                ("order_type", models.CharField(max_length=32, verbose_name="type")),
-                ("time_in_force", models.CharField(blank=True, default="", max_length=8, verbose_name="time in force")),
-                ("quantity", exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="quantity")),
-                (
-                    "quote_quantity",
-                    exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="quote quantity"),
-                ),
-                ("price", exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="price")),
-                ("stop_price", exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="stop price")),
-                (
-                    "status",
-                    models.CharField(
-                        choices=[
-                            ("CREATED", "created"),
-                            ("PENDING_NEW", "sent, unconfirmed"),
-                            ("NEW", "working"),
-                            ("PARTIALLY_FILLED", "partially filled"),
-                            ("FILLED", "filled"),
-                            ("CANCELED", "canceled"),
-                            ("REJECTED", "rejected by the exchange"),
-                            ("EXPIRED", "expired"),
-                            ("DENIED", "denied by our gate"),
-                            ("NOT_PLACED", "not placed"),
-                        ],
-                        default="CREATED",
-                        max_length=16,
-                        verbose_name="status",
-                    ),
-                ),
-                ("reason_code", models.CharField(blank=True, default="", max_length=64, verbose_name="reason code")),
-                ("reason", models.TextField(blank=True, default="", verbose_name="reason")),
-                ("filled_quantity", exchanges.fields.ExactDecimalField(default=0, verbose_name="filled")),
-                (
-                    "filled_quote_quantity",
-                    exchanges.fields.ExactDecimalField(default=0, verbose_name="filled, in quote"),
-                ),
-                (
-                    "average_price",
-                    exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name="average price"),
-                ),
-                ("strategy", models.CharField(blank=True, default="", max_length=64, verbose_name="strategy")),
-                (
-                    "is_external",
-                    models.BooleanField(default=False, help_text="Placed by someone else.", verbose_name="external"),
-                ),
-                ("place_by", models.DateTimeField(blank=True, null=True, verbose_name="place by")),
-                (
-                    "cancel_requested_at",
-                    models.DateTimeField(blank=True, null=True, verbose_name="cancel requested at"),
-                ),
-                (
-                    "cancel_requested_by",
-                    models.CharField(blank=True, default="", max_length=150, verbose_name="cancel requested by"),
-                ),
-                ("created_at", models.DateTimeField(default=exchanges.clock.now, verbose_name="created at")),
-                (
-                    "submitted_at",
-                    models.DateTimeField(help_text="When the caller decided.", null=True, verbose_name="submitted at"),
-                ),
-                ("acknowledged_at", models.DateTimeField(blank=True, null=True, verbose_name="acknowledged at")),
-                ("closed_at", models.DateTimeField(blank=True, null=True, verbose_name="closed at")),
-                (
-                    "attempt",
-                    models.PositiveSmallIntegerField(
-                        default=0, help_text="Requests that left or may have left.", verbose_name="attempts"
-                    ),
-                ),
-                ("version", models.PositiveIntegerField(default=0, help_text="Grows with every change.")),
-                (
-                    "next_check_at",
-                    models.DateTimeField(
-                        blank=True,
-                        default=exchanges.clock.now,
-                        help_text="When a sweep looks at this order next.",
-                        null=True,
-                        verbose_name="next check",
-                    ),
-                ),
-                ("check_count", models.PositiveSmallIntegerField(default=0, verbose_name="checks")),
-                (
-                    "account",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="orders",
-                        to="exchanges.exchangeaccount",
-                        verbose_name="account",
-                    ),
-                ),
+                ('id', models.UUIDField(default=orders.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('intent_id', models.CharField(max_length=64, verbose_name='intent id')),
+                ('symbol', models.CharField(max_length=32, verbose_name='symbol')),
+                ('side', models.CharField(choices=[('BUY', 'BUY'), ('SELL', 'SELL')], max_length=4, verbose_name='side')),
+                ('order_type', models.CharField(max_length=32, verbose_name='type')),
+                ('time_in_force', models.CharField(blank=True, default='', max_length=8, verbose_name='time in force')),
+                ('quantity', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='quantity')),
+                ('quote_quantity', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='quote quantity')),
+                ('price', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='price')),
+                ('stop_price', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='stop price')),
+                ('status', models.CharField(choices=[('CREATED', 'created'), ('PENDING_NEW', 'sent, unconfirmed'), ('NEW', 'working'), ('PARTIALLY_FILLED', 'partially filled'), ('FILLED', 'filled'), ('CANCELED', 'canceled'), ('REJECTED', 'rejected by the exchange'), ('EXPIRED', 'expired'), ('DENIED', 'denied by our gate'), ('NOT_PLACED', 'not placed')], default='CREATED', max_length=16, verbose_name='status')),
+                ('reason_code', models.CharField(blank=True, default='', max_length=64, verbose_name='reason code')),
+                ('reason', models.TextField(blank=True, default='', verbose_name='reason')),
+                ('filled_quantity', exchanges.fields.ExactDecimalField(default=0, verbose_name='filled')),
+                ('filled_quote_quantity', exchanges.fields.ExactDecimalField(default=0, verbose_name='filled, in quote')),
+                ('average_price', exchanges.fields.ExactDecimalField(blank=True, null=True, verbose_name='average price')),
+                ('strategy', models.CharField(blank=True, default='', max_length=64, verbose_name='strategy')),
+                ('is_external', models.BooleanField(default=False, help_text='Placed by someone else.', verbose_name='external')),
+                ('place_by', models.DateTimeField(blank=True, null=True, verbose_name='place by')),
+                ('cancel_requested_at', models.DateTimeField(blank=True, null=True, verbose_name='cancel requested at')),
+                ('cancel_requested_by', models.CharField(blank=True, default='', max_length=150, verbose_name='cancel requested by')),
+                ('created_at', models.DateTimeField(default=exchanges.clock.now, verbose_name='created at')),
+                ('submitted_at', models.DateTimeField(help_text='When the caller decided.', null=True, verbose_name='submitted at')),
+                ('acknowledged_at', models.DateTimeField(blank=True, null=True, verbose_name='acknowledged at')),
+                ('closed_at', models.DateTimeField(blank=True, null=True, verbose_name='closed at')),
+                ('attempt', models.PositiveSmallIntegerField(default=0, help_text='Requests that left or may have left.', verbose_name='attempts')),
+                ('version', models.PositiveIntegerField(default=0, help_text='Grows with every change.')),
+                ('next_check_at', models.DateTimeField(blank=True, default=exchanges.clock.now, help_text='When a sweep looks at this order next.', null=True, verbose_name='next check')),
+                ('check_count', models.PositiveSmallIntegerField(default=0, verbose_name='checks')),
+                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='exchanges.exchangeaccount', verbose_name='account')),
             ],
             options={
-                "verbose_name": "order",
-                "verbose_name_plural": "orders",
-                "ordering": ("-created_at", "-id"),
-                "permissions": [("cancel_order", "Can cancel orders")],
+                'verbose_name': 'order',
+                'verbose_name_plural': 'orders',
+                'ordering': ('-created_at', '-id'),
+                'permissions': [('cancel_order', 'Can cancel orders')],
             },
         ),
         migrations.CreateModel(
-            name="Fill",
+            name='Fill',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("symbol", models.CharField(max_length=32, verbose_name="symbol")),
-                ("trade_id", models.CharField(max_length=64, verbose_name="trade id")),
-                (
-                    "side",
-                    models.CharField(choices=[("BUY", "BUY"), ("SELL", "SELL")], max_length=4, verbose_name="side"),
-                ),
-                ("quantity", exchanges.fields.ExactDecimalField(verbose_name="quantity")),
-                ("price", exchanges.fields.ExactDecimalField(verbose_name="price")),
-                ("quote_quantity", exchanges.fields.ExactDecimalField(verbose_name="quote quantity")),
-                ("commission", exchanges.fields.ExactDecimalField(default=0, verbose_name="commission")),
-                (
-                    "commission_asset",
-                    models.CharField(blank=True, default="", max_length=32, verbose_name="commission asset"),
-                ),
-                ("is_maker", models.BooleanField(null=True, verbose_name="maker")),
-                ("traded_at", models.DateTimeField(verbose_name="traded at")),
-                (
-                    "account",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="exchanges.exchangeaccount"
-                    ),
-                ),
-                (
-                    "exchange_order",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="fills", to="orders.exchangeorder"
-                    ),
-                ),
-                (
-                    "order",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="fills", to="orders.order"
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('symbol', models.CharField(max_length=32, verbose_name='symbol')),
+                ('trade_id', models.CharField(max_length=64, verbose_name='trade id')),
+                ('side', models.CharField(choices=[('BUY', 'BUY'), ('SELL', 'SELL')], max_length=4, verbose_name='side')),
+                ('quantity', exchanges.fields.ExactDecimalField(verbose_name='quantity')),
+                ('price', exchanges.fields.ExactDecimalField(verbose_name='price')),
+                ('quote_quantity', exchanges.fields.ExactDecimalField(verbose_name='quote quantity')),
+                ('commission', exchanges.fields.ExactDecimalField(default=0, verbose_name='commission')),
+                ('commission_asset', models.CharField(blank=True, default='', max_length=32, verbose_name='commission asset')),
+                ('is_maker', models.BooleanField(null=True, verbose_name='maker')),
+                ('traded_at', models.DateTimeField(verbose_name='traded at')),
+                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='exchanges.exchangeaccount')),
+                ('exchange_order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='fills', to='orders.exchangeorder')),
+                ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='fills', to='orders.order')),
             ],
             options={
-                "verbose_name": "fill",
-                "verbose_name_plural": "fills",
-                "ordering": ("traded_at", "id"),
+                'verbose_name': 'fill',
+                'verbose_name_plural': 'fills',
+                'ordering': ('traded_at', 'id'),
             },
         ),
         migrations.AddField(
-            model_name="exchangeorder",
-            name="order",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.PROTECT, related_name="exchange_orders", to="orders.order"
-            ),
+            model_name='exchangeorder',
+            name='order',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='exchange_orders', to='orders.order'),
         ),
         migrations.CreateModel(
-            name="OrderEvent",
+            name='OrderEvent',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "event_type",
-                    models.CharField(
-                        choices=[
-                            ("CREATED", "recorded"),
-                            ("DENIED", "denied by the gate"),
-                            ("CLAIMED", "claimed for sending"),
-                            ("WAITING", "waits"),
-                            ("REPORT", "exchange reported"),
-                            ("REJECTED", "exchange refused"),
-                            ("OUTCOME_UNKNOWN", "outcome unknown"),
-                            ("NOT_SENT", "certainly not executed"),
-                            ("DUPLICATE", "exchange knows this id already"),
-                            ("ADOPTED", "adopted"),
-                            ("ABSENT", "proven absent"),
-                            ("NOT_PLACED", "not placed"),
-                            ("CANCEL_REQUESTED", "cancel requested"),
-                            ("WITHDRAWN", "withdrawn before sending"),
-                            ("CANCEL_UNCONFIRMED", "cancel unconfirmed"),
-                            ("CANCEL_REFUSED", "cancel refused"),
-                            ("BREAK", "break opened"),
-                        ],
-                        max_length=32,
-                        verbose_name="event",
-                    ),
-                ),
-                ("at", models.DateTimeField(default=exchanges.clock.now, verbose_name="at")),
-                ("actor", models.CharField(blank=True, default="", max_length=150, verbose_name="actor")),
-                ("previous_status", models.CharField(blank=True, default="", max_length=16, verbose_name="before")),
-                ("new_status", models.CharField(blank=True, default="", max_length=16, verbose_name="after")),
-                ("source", models.CharField(blank=True, default="", max_length=16, verbose_name="source")),
-                ("details", models.JSONField(default=dict, verbose_name="details")),
-                (
-                    "order",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="events", to="orders.order"
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('event_type', models.CharField(choices=[('CREATED', 'recorded'), ('DENIED', 'denied by the gate'), ('CLAIMED', 'claimed for sending'), ('WAITING', 'waits'), ('REPORT', 'exchange reported'), ('REJECTED', 'exchange refused'), ('OUTCOME_UNKNOWN', 'outcome unknown'), ('NOT_SENT', 'certainly not executed'), ('DUPLICATE', 'exchange knows this id already'), ('ADOPTED', 'adopted'), ('ABSENT', 'proven absent'), ('NOT_PLACED', 'not placed'), ('CANCEL_REQUESTED', 'cancel requested'), ('WITHDRAWN', 'withdrawn before sending'), ('CANCEL_UNCONFIRMED', 'cancel unconfirmed'), ('CANCEL_REFUSED', 'cancel refused'), ('BREAK', 'break opened')], max_length=32, verbose_name='event')),
+                ('at', models.DateTimeField(default=exchanges.clock.now, verbose_name='at')),
+                ('actor', models.CharField(blank=True, default='', max_length=150, verbose_name='actor')),
+                ('previous_status', models.CharField(blank=True, default='', max_length=16, verbose_name='before')),
+                ('new_status', models.CharField(blank=True, default='', max_length=16, verbose_name='after')),
+                ('source', models.CharField(blank=True, default='', max_length=16, verbose_name='source')),
+                ('details', models.JSONField(default=dict, verbose_name='details')),
+                ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='events', to='orders.order')),
             ],
             options={
-                "verbose_name": "order event",
-                "verbose_name_plural": "order events",
-                "ordering": ("id",),
+                'verbose_name': 'order event',
+                'verbose_name_plural': 'order events',
+                'ordering': ('id',),
             },
         ),
         migrations.CreateModel(
-            name="ReconciliationBreak",
+            name='ReconciliationBreak',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("LATE_EVIDENCE", "an order held absent or closed by us turned up"),
-                            ("DOUBLE_PLACEMENT", "two attempts of one intent at the exchange"),
-                            ("DIFFERENT_ORDER", "the exchange's order differs from ours"),
-                            ("FILL_GAP", "fills do not add up"),
-                            ("OVERFILL", "filled more than ordered"),
-                            ("UNKNOWN_STATUS", "a status that we do not know"),
-                            ("ACCOUNT_REFUSED", "the exchange refuses this account's key"),
-                            ("MISSING_AT_EXCHANGE", "an open order that the exchange does not know"),
-                        ],
-                        max_length=32,
-                        verbose_name="kind",
-                    ),
-                ),
-                (
-                    "subject",
-                    models.CharField(
-                        help_text="What it is about, e.g. a client order id.", max_length=128, verbose_name="subject"
-                    ),
-                ),
-                ("details", models.JSONField(default=dict, verbose_name="details")),
-                ("opened_at", models.DateTimeField(default=exchanges.clock.now, verbose_name="opened at")),
-                ("resolved_at", models.DateTimeField(blank=True, null=True, verbose_name="resolved at")),
-                ("resolution", models.TextField(blank=True, default="", verbose_name="resolution")),
-                (
-                    "account",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="breaks",
-                        to="exchanges.exchangeaccount",
-                    ),
-                ),
-                (
-                    "order",
-                    models.ForeignKey(
-                        blank=True,
-                        null=True,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="breaks",
-                        to="orders.order",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('LATE_EVIDENCE', 'an order held absent or closed by us turned up'), ('DOUBLE_PLACEMENT', 'two attempts of one intent at the exchange'), ('DIFFERENT_ORDER', "the exchange's order differs from ours"), ('FILL_GAP', 'fills do not add up'), ('OVERFILL', 'filled more than ordered'), ('UNKNOWN_STATUS', 'a status that we do not know'), ('ACCOUNT_REFUSED', "the exchange refuses this account's key"), ('MISSING_AT_EXCHANGE', 'an open order that the exchange does not know')], max_length=32, verbose_name='kind')),
+                ('subject', models.CharField(help_text='What it is about, e.g. a client order id.', max_length=128, verbose_name='subject')),
+                ('details', models.JSONField(default=dict, verbose_name='details')),
+                ('opened_at', models.DateTimeField(default=exchanges.clock.now, verbose_name='opened at')),
+                ('resolved_at', models.DateTimeField(blank=True, null=True, verbose_name='resolved at')),
+                ('resolution', models.TextField(blank=True, default='', verbose_name='resolution')),
+                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='breaks', to='exchanges.exchangeaccount')),
+                ('order', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='breaks', to='orders.order')),
             ],
             options={
-                "verbose_name": "reconciliation break",
-                "verbose_name_plural": "reconciliation breaks",
-                "ordering": ("-opened_at",),
+                'verbose_name': 'reconciliation break',
+                'verbose_name_plural': 'reconciliation breaks',
+                'ordering': ('-opened_at',),
             },
         ),
         migrations.AddIndex(
-            model_name="order",
-            index=models.Index(
-                condition=models.Q(("next_check_at__isnull", False)), fields=["next_check_at"], name="order_due"
-            ),
+            model_name='order',
+            index=models.Index(condition=models.Q(('next_check_at__isnull', False)), fields=['next_check_at'], name='order_due'),
         ),
         migrations.AddIndex(
-            model_name="order",
-            index=models.Index(
-                condition=models.Q(("status__in", ["NEW", "PARTIALLY_FILLED"])),
-                fields=["account", "symbol"],
-                name="order_open",
-            ),
+            model_name='order',
+            index=models.Index(condition=models.Q(('status__in', ['NEW', 'PARTIALLY_FILLED'])), fields=['account', 'symbol'], name='order_open'),
         ),
         migrations.AddIndex(
-            model_name="order",
-            index=models.Index(
-                condition=models.Q(("status__in", ["CREATED", "PENDING_NEW"])),
-                fields=["created_at"],
-                name="order_unsettled",
-            ),
+            model_name='order',
+            index=models.Index(condition=models.Q(('status__in', ['CREATED', 'PENDING_NEW'])), fields=['created_at'], name='order_unsettled'),
         ),
         migrations.AddIndex(
-            model_name="order",
-            index=models.Index(fields=["-created_at", "-id"], name="order_newest"),
+            model_name='order',
+            index=models.Index(fields=['-created_at', '-id'], name='order_newest'),
         ),
         migrations.AddIndex(
-            model_name="order",
-            index=models.Index(fields=["account", "-created_at"], name="order_account_newest"),
+            model_name='order',
+            index=models.Index(fields=['account', '-created_at'], name='order_account_newest'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.UniqueConstraint(fields=("account", "intent_id"), name="order_unique_intent"),
+            model_name='order',
+            constraint=models.UniqueConstraint(fields=('account', 'intent_id'), name='order_unique_intent'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "status__in",
-                        [
-                            "CANCELED",
-                            "CREATED",
-                            "DENIED",
-                            "EXPIRED",
-                            "FILLED",
-                            "NEW",
-                            "NOT_PLACED",
-                            "PARTIALLY_FILLED",
-                            "PENDING_NEW",
-                            "REJECTED",
-                        ],
-                    )
-                ),
-                name="order_known_status",
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['CANCELED', 'CREATED', 'DENIED', 'EXPIRED', 'FILLED', 'NEW', 'NOT_PLACED', 'PARTIALLY_FILLED', 'PENDING_NEW', 'REJECTED'])), name='order_known_status'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("side__in", ["BUY", "SELL"])), name="order_known_side"
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(('side__in', ['BUY', 'SELL'])), name='order_known_side'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("quantity__isnull", True), ("quantity__gt", 0), _connector="OR"),
-                name="order_quantity_is_positive",
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(('quantity__isnull', True), ('quantity__gt', 0), _connector='OR'), name='order_quantity_is_positive'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("quote_quantity__isnull", True), ("quote_quantity__gt", 0), _connector="OR"),
-                name="order_quote_quantity_is_positive",
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(('quote_quantity__isnull', True), ('quote_quantity__gt', 0), _connector='OR'), name='order_quote_quantity_is_positive'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("filled_quantity__gte", 0)), name="order_filled_is_not_negative"
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(('filled_quantity__gte', 0)), name='order_filled_is_not_negative'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status__in", ["CREATED", "PENDING_NEW"]), _negated=True),
-                    ("next_check_at__isnull", False),
-                    _connector="OR",
-                ),
-                name="order_unsettled_has_next_check",
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['CREATED', 'PENDING_NEW']), _negated=True), ('next_check_at__isnull', False), _connector='OR'), name='order_unsettled_has_next_check'),
         ),
         migrations.AddConstraint(
-            model_name="order",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("status__in", ["CANCELED", "DENIED", "EXPIRED", "FILLED", "NOT_PLACED", "REJECTED"]),
-                    ("closed_at__isnull", True),
-                    _connector="OR",
-                ),
-                name="order_closed_at_only_if_closed",
-            ),
+            model_name='order',
+            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['CANCELED', 'DENIED', 'EXPIRED', 'FILLED', 'NOT_PLACED', 'REJECTED']), ('closed_at__isnull', True), _connector='OR'), name='order_closed_at_only_if_closed'),
         ),
         migrations.AddConstraint(
-            model_name="fill",
-            constraint=models.UniqueConstraint(fields=("account", "symbol", "trade_id"), name="fill_unique_trade"),
+            model_name='fill',
+            constraint=models.UniqueConstraint(fields=('account', 'symbol', 'trade_id'), name='fill_unique_trade'),
         ),
         migrations.AddConstraint(
-            model_name="fill",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("quantity__gt", 0)), name="fill_quantity_is_positive"
-            ),
+            model_name='fill',
+            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='fill_quantity_is_positive'),
         ),
         migrations.AddConstraint(
-            model_name="exchangeorder",
-            constraint=models.UniqueConstraint(
-                fields=("account", "client_order_id"), name="exchange_order_unique_client_id"
-            ),
+            model_name='exchangeorder',
+            constraint=models.UniqueConstraint(fields=('account', 'client_order_id'), name='exchange_order_unique_client_id'),
         ),
         migrations.AddConstraint(
-            model_name="exchangeorder",
-            constraint=models.UniqueConstraint(fields=("order", "attempt"), name="exchange_order_unique_attempt"),
+            model_name='exchangeorder',
+            constraint=models.UniqueConstraint(fields=('order', 'attempt'), name='exchange_order_unique_attempt'),
         ),
         migrations.AddConstraint(
-            model_name="exchangeorder",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("exchange_order_id", ""), _negated=True),
-                fields=("account", "symbol", "exchange_order_id"),
-                name="exchange_order_unique_exchange_id",
-            ),
+            model_name='exchangeorder',
+            constraint=models.UniqueConstraint(condition=models.Q(('exchange_order_id', ''), _negated=True), fields=('account', 'symbol', 'exchange_order_id'), name='exchange_order_unique_exchange_id'),
         ),
         migrations.AddConstraint(
-            model_name="exchangeorder",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("filled_quantity__gte", 0)), name="exchange_order_filled_not_negative"
-            ),
+            model_name='exchangeorder',
+            constraint=models.CheckConstraint(condition=models.Q(('filled_quantity__gte', 0)), name='exchange_order_filled_not_negative'),
         ),
         migrations.AddIndex(
-            model_name="reconciliationbreak",
-            index=models.Index(
-                condition=models.Q(("resolved_at__isnull", True)), fields=["-opened_at"], name="break_open"
-            ),
+            model_name='reconciliationbreak',
+            index=models.Index(condition=models.Q(('resolved_at__isnull', True)), fields=['-opened_at'], name='break_open'),
         ),
         migrations.AddConstraint(
-            model_name="reconciliationbreak",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("resolved_at__isnull", True)),
-                fields=("account", "kind", "subject"),
-                name="break_one_per_cause",
-            ),
+            model_name='reconciliationbreak',
+            constraint=models.UniqueConstraint(condition=models.Q(('resolved_at__isnull', True)), fields=('account', 'kind', 'subject'), name='break_one_per_cause'),
         ),
     ]

@@ -4,29 +4,15 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("orders", "0002_order_exchange_order_id"),
+        ('orders', '0002_order_exchange_order_id'),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name="reconciliationbreak",
-            name="kind",
-            field=models.CharField(
-                choices=[
-                    ("LATE_EVIDENCE", "an order held absent or closed by us turned up"),
-                    ("DOUBLE_PLACEMENT", "two attempts of one intent at the exchange"),
-                    ("DIFFERENT_ORDER", "the exchange's order differs from ours"),
-                    ("FILL_GAP", "fills do not add up"),
-                    ("OVERFILL", "filled more than ordered"),
-                    ("UNKNOWN_STATUS", "a status that we do not know"),
-                    ("ACCOUNT_REFUSED", "the exchange refuses this account's key"),
-                    ("BALANCE_MISMATCH", "locked balance that no open order explains"),
-                    ("EXCHANGE_RESET", "the exchange knows none of our orders"),
-                    ("MISSING_AT_EXCHANGE", "an open order that the exchange does not know"),
-                ],
-                max_length=32,
-                verbose_name="kind",
-            ),
+            model_name='reconciliationbreak',
+            name='kind',
+            field=models.CharField(choices=[('LATE_EVIDENCE', 'an order held absent or closed by us turned up'), ('DOUBLE_PLACEMENT', 'two attempts of one intent at the exchange'), ('DIFFERENT_ORDER', "the exchange's order differs from ours"), ('FILL_GAP', 'fills do not add up'), ('OVERFILL', 'filled more than ordered'), ('UNKNOWN_STATUS', 'a status that we do not know'), ('ACCOUNT_REFUSED', "the exchange refuses this account's key"), ('BALANCE_MISMATCH', 'locked balance that no open order explains'), ('EXCHANGE_RESET', 'the exchange knows none of our orders'), ('MISSING_AT_EXCHANGE', 'an open order that the exchange does not know')], max_length=32, verbose_name='kind'),
         ),
     ]
