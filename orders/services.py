@@ -52,7 +52,7 @@ from orders.claims import (
     new_order,
     require_same_intent,
 )
-from orders.intents import Intent, invalid
+from orders.intents import Intent, invalid, parse_note
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
@@ -375,6 +375,8 @@ def cancel_order(*, account: str, intent_id: str, requested_by: str = "", reason
     Only the exchange's word makes an open order CANCELED. Trouble on the way leaves the wish recorded, and the sweep
     goes on. Needs no broker. Raises `InvalidIntent` for an unknown account or intent.
     """
+    requested_by = parse_note("requested_by", requested_by, longest=150)
+    reason = parse_note("reason", reason, longest=1000)
     owner = account_named(account)
     order = Order.objects.filter(account=owner, intent_id=intent_id).first()
     if order is None:

@@ -120,6 +120,13 @@ def redis_server(stack: Stack) -> Iterator[TestRedis]:
     stack.redis.flush()
 
 
+@pytest.fixture(autouse=True)
+def fresh_limits(stack: Stack) -> None:
+    """No test inherits another's open breaker or used-up budget: they live in Redis."""
+    if stack.redis.server.process is not None:
+        stack.redis.flush()
+
+
 @pytest.fixture(scope="session")
 def redis_url(stack: Stack) -> str:
     stack.redis.start()
@@ -246,14 +253,15 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium; tests that use it are marked `browser` and are skipped where there is none."""
     executable = chromium()
     if executable is None:
         pytest.skip("no Chromium found (install `chromium`, or name one in CHROMIUM)")
     with sync_playwright() as playwright, pytest.MonkeyPatch.context() as monkeypatch:
-        # Playwright's loop runs in this thread until the end: Django would refuse every test here the database.
+        # Playwright's loop runs in this thread until the end of the module: Django would refuse its tests the database
+        # (and asyncio.run() does not work in such a module).
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(
             executable_path=executable,
