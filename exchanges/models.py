@@ -215,14 +215,33 @@ class Balance(models.Model):
         return f"{self.asset}: {self.free} / {self.locked}"
 
 
+class LastPrice(models.Model):
+    """The last trade on a symbol, as the exchange told it when it was asked."""
+
+    exchange = models.CharField(max_length=32)
+    environment = models.CharField(max_length=16, choices=Environment)
+    symbol = models.CharField(max_length=32)
+    price = ExactDecimalField()
+    traded_at = models.DateTimeField(help_text="The exchange's time of the trade.")
+    asked_at = models.DateTimeField(help_text="By our clock.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["exchange", "environment", "symbol"], name="last_price_unique_symbol")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.price}"
+
+
 class Reservation(models.Model):
     """What one request may spend, held back until the exchange's own figures show it (`reservations.py`)."""
 
     account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations")
     asset = models.CharField(max_length=32)
-    reference = models.CharField(max_length=64, help_text=_("Client order id of the request."))
+    reference = models.CharField(max_length=64, help_text="Client order id of the request.")
     amount = ExactDecimalField()
-    due_at = models.DateTimeField(null=True, help_text=_("The exchange's figures show it from this time of its own."))
+    due_at = models.DateTimeField(null=True, help_text="The exchange's figures show it from this time of its own.")
     created_at = models.DateTimeField(default=clock.now)
 
     class Meta:

@@ -18,7 +18,7 @@ from exchanges import clock
 from exchanges.budgets import store_rate_limits
 from exchanges.errors import GatewayError, NotSent
 from exchanges.gateway import get_gateway
-from exchanges.models import Balance, ExchangeAccount, Instrument, Lease, TradingHalt, TradingState
+from exchanges.models import Balance, ExchangeAccount, Instrument, LastPrice, Lease, TradingHalt, TradingState
 from exchanges.reservations import release_shown, release_shown_everywhere
 from exchanges.types import AccountReport, BalanceReport, InstrumentRules, from_ms
 
@@ -148,6 +148,30 @@ def _figures(instrument: Instrument | None) -> list[object]:
     if instrument is None:
         return []
     return [getattr(instrument, name) for name in _INSTRUMENT_FIELDS if name != "updated_at"]
+
+
+# -- last prices ---------------------------------------------------------------------------------------------------
+
+
+def ensure_last_price(account: ExchangeAccount, symbol: str, *, newer_than: datetime) -> None:
+    """Have the symbol's last trade as the exchange told it after `newer_than`, by one call shared by all workers."""
+    rows = LastPrice.objects.filter(exchange=account.exchange, environment=account.environment, symbol=symbol)
+    do_once(
+        f"price:{account.exchange}:{account.environment}:{symbol}",
+        is_done=rows.filter(asked_at__gte=newer_than).exists,
+        work=lambda: _store_last_price(account, symbol),
+    )
+
+
+def _store_last_price(account: ExchangeAccount, symbol: str) -> None:
+    asked_at = clock.now()
+    trade = get_gateway(account).fetch_last_trade(symbol)
+    LastPrice.objects.update_or_create(
+        exchange=account.exchange,
+        environment=account.environment,
+        symbol=symbol,
+        defaults={"price": trade.price, "traded_at": trade.traded_at, "asked_at": asked_at},
+    )
 
 
 # -- balances ------------------------------------------------------------------------------------------------------

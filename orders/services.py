@@ -26,7 +26,7 @@ from exchanges.errors import (
 )
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount
-from exchanges.services import ensure_balances, ensure_instruments, halt_trading
+from exchanges.services import ensure_balances, ensure_instruments, ensure_last_price, halt_trading
 from exchanges.types import plain
 from orders import memory
 from orders.book import (
@@ -55,6 +55,7 @@ from orders.claims import (
 from orders.intents import Intent, invalid, parse_note
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
+from orders.risk_limits import PRICE_ASKED_WITHIN
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
 
 log = structlog.get_logger(__name__)
@@ -203,6 +204,8 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
         ensure_synced(account)
     elif remedy is Remedy.CATCH_UP:
         ensure_caught_up(account, symbol, trusted_since=memory.trusted_since())
+    elif remedy is Remedy.PRICE:
+        ensure_last_price(account, symbol, newer_than=started_at - PRICE_ASKED_WITHIN)
     else:
         ensure_balances(account, newer_than=started_at)
 
