@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,6 +119,15 @@ def redis_server(stack: Stack) -> Iterator[TestRedis]:
     yield stack.redis
     stack.redis.start()
     stack.redis.flush()
+
+
+@pytest.fixture(autouse=True)
+def fresh_memory() -> None:
+    """What one test's process learned of its exchange must not be believed of the next one's, on a port used again."""
+    modules = ("exchanges.gateway", "_server_clocks"), ("exchanges.budgets", "_known"), ("orders.services", "_accounts")
+    for module, name in modules:
+        if module in sys.modules:
+            getattr(sys.modules[module], name).clear()
 
 
 @pytest.fixture(autouse=True)
