@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from exchanges import clock
 from exchanges.models import ExchangeAccount
 from exchanges.services import halt_trading, sync_balances
 from orders import services
@@ -49,7 +50,7 @@ def test_risk_limit_page__each_change_is_kept_with_its_maker() -> None:
     row = RiskLimit.objects.get()
     assert eva.post(f"{LIST}{row.pk}/change/", answers(account, max_open_orders="3")).status_code == 302
     assert eva.post(f"{LIST}{row.pk}/delete/", {"post": "yes"}).status_code == 302
-    scope = {"account": "bot-1", "symbol": "", "strategy": "", "currency": "USDT"}
+    scope: dict[str, Any] = {"account": "bot-1", "symbol": "", "strategy": "", "currency": "USDT"}
     scope |= {"max_price_age": 60, "identical_window": 10}
     first, second = scope | {"max_order_notional": "1000.5"}, scope | {"max_open_orders": 3}
     kept = RiskLimitChange.objects.order_by("id")
@@ -79,7 +80,7 @@ class TestSimulateGate:
     def _known(self, account: ExchangeAccount, simulator: Simulator) -> None:
         simulator.control.set_price("BTCUSDT", "60000")
         given = {"intent_id": "i-1", "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT"}
-        intent = parse_intent({**given, "quantity": "0.01", "price": "50000"}, now=services.clock.now())
+        intent = parse_intent({**given, "quantity": "0.01", "price": "50000"}, now=clock.now())
         assert services.submit_order(intent).status == "NEW"
         sync_balances(account)
 
