@@ -34,6 +34,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _line(request, "orders.fill", _("Fills"), "done_all"),
                 _breaks(request),
                 _line(request, "orders.orderevent", _("Events"), "history"),
+                _line(request, "orders.risklimit", _("Risk limits"), "speed"),
+                _line(request, "orders.risklimitchange", _("Changes of risk limits"), "manage_history"),
             ],
         ),
         (

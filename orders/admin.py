@@ -29,7 +29,7 @@ from unfold.views import ChangeList
 
 from exchanges import clock
 from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, figure, label, moment
-from orders import states
+from orders import risk_admin, states
 from orders.desk import staff
 from orders.desk.cancelling import cancel_each
 from orders.desk.explain import OUTCOME_COLOURS, STATUS_COLOURS, next_step
@@ -37,6 +37,8 @@ from orders.desk.filters import UNRESOLVED, BreakStateFilter, PhaseFilter, Strat
 from orders.desk.paging import CappedPaginator
 from orders.desk.search import find_orders
 from orders.models import ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak, Status
+
+__all__ = ["risk_admin"]  # Django looks for pages in this module alone
 
 MAX_CANCELS = 100
 

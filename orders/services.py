@@ -26,7 +26,7 @@ from exchanges.errors import (
 )
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount
-from exchanges.services import ensure_balances, ensure_instruments, halt_trading
+from exchanges.services import ensure_balances, ensure_instruments, ensure_last_price, halt_trading
 from exchanges.types import plain
 from orders import memory
 from orders.book import (
@@ -37,6 +37,7 @@ from orders.book import (
     log_fields,
     open_account_break,
     record_event,
+    release_reservation,
     swap,
 )
 from orders.catchup import ensure_caught_up, ensure_synced
@@ -54,6 +55,7 @@ from orders.claims import (
 from orders.intents import Intent, invalid, parse_note
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
+from orders.risk_limits import PRICE_ASKED_WITHIN
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
 
 log = structlog.get_logger(__name__)
@@ -202,6 +204,8 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
         ensure_synced(account)
     elif remedy is Remedy.CATCH_UP:
         ensure_caught_up(account, symbol, trusted_since=memory.trusted_since())
+    elif remedy is Remedy.PRICE:
+        ensure_last_price(account, symbol, newer_than=started_at - PRICE_ASKED_WITHIN)
     else:
         ensure_balances(account, newer_than=started_at)
 
@@ -282,8 +286,9 @@ def _record_outcome(
                     if status is not None:
                         changes["status"] = next_status(previous, status)
                 if swap(order, **changes):
-                    current = ExchangeOrder.objects.filter(pk=attempt.pk)
-                    current.filter(outcome=Outcome.IN_FLIGHT).update(outcome=outcome)
+                    current = ExchangeOrder.objects.filter(pk=attempt.pk, outcome=Outcome.IN_FLIGHT)
+                    if current.update(outcome=outcome) and outcome == Outcome.NOT_SENT:
+                        release_reservation(attempt)
                     attempt.outcome = outcome
                     record_event(
                         order,
