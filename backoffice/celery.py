@@ -41,6 +41,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["orders", "exchanges"])
 
 
+@signals.celeryd_init.connect(weak=False)
+def switch_threads_sooner(**_: Any) -> None:
+    """A thread that comes back from the database or the exchange must not wait 5 ms for one that computes."""
+    sys.setswitchinterval(0.0005)
+
+
 @signals.setup_logging.connect(weak=False)
 def keep_our_logging(**_: Any) -> None:
     """A receiver here keeps Celery from replacing the handlers that settings.py has set up."""
