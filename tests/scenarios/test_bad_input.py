@@ -14,8 +14,6 @@ from tests.harness.scenario import Scenario
 from tests.scenarios.asserting import assert_book_equals_truth
 from tests.scenarios.steps import LIMIT_BUY, MARKET_BUY, order, place, placements, send, send_cancel
 
-pytestmark = pytest.mark.both_databases
-
 NO_DECIMALS: dict[str, Any] = {
     "words": "ten",
     "empty": "",
@@ -123,6 +121,7 @@ MALFORMED_CANCELS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.mark.both_databases
 def test_submit_order__malformed_arguments_are_refused_by_name(desk: Scenario) -> None:
     results = [
         (field, row, send(row.get("intent_id", "i-1"), {k: v for k, v in row.items() if k != "intent_id"}))
@@ -157,6 +156,7 @@ def test_submit_order__positional_and_missing_arguments_are_bound_by_name(desk: 
     assert_worker_goes_on(desk)
 
 
+@pytest.mark.both_databases
 def test_cancel_order__malformed_arguments_are_refused_by_name(desk: Scenario) -> None:
     place("known")
     version = order("known").version
@@ -208,6 +208,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.both_databases
 def test_submit_order__other_arguments_under_a_known_intent_change_nothing(desk: Scenario) -> None:
     place("i-1", LIMIT_BUY)
     before = Order.objects.filter(intent_id="i-1").values().get()

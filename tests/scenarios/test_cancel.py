@@ -31,8 +31,6 @@ from tests.scenarios.steps import (
     statuses,
 )
 
-pytestmark = pytest.mark.both_databases
-
 
 def record(intent_id: str, **changes: Any) -> Order:
     """Record an order as an orchestrator does that shares our code."""
@@ -56,6 +54,7 @@ def test_cancel_order__before_sending_withdraws(desk: Scenario) -> None:
     assert_book_equals_truth(desk, placed=0)
 
 
+@pytest.mark.both_databases
 def test_cancel_order__raced_with_the_placing_is_either_withdrawn_or_cancelled_there(
     desk: Scenario, colleague: ChildProcess
 ) -> None:
@@ -89,6 +88,7 @@ def test_cancel_order__in_flight_is_done_when_the_answer_comes(desk: Scenario) -
     assert_book_equals_truth(desk, placed=1)
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("executed", [True, False], ids=["executed", "unexecuted"])
 def test_cancel_order__in_flight_with_its_answer_lost_is_done_when_its_fate_is_known(
     desk: Scenario, executed: bool
@@ -129,6 +129,7 @@ def test_cancel_order__open_is_cancelled_by_the_exchanges_word(desk: Scenario) -
     assert_book_equals_truth(desk, placed=1)
 
 
+@pytest.mark.both_databases
 def test_cancel_order__partially_filled_keeps_its_fills(desk: Scenario) -> None:
     place("i-1")
     fill = desk.simulator.control.fill
@@ -143,6 +144,7 @@ def test_cancel_order__partially_filled_keeps_its_fills(desk: Scenario) -> None:
     assert_book_equals_truth(desk, placed=1)
 
 
+@pytest.mark.both_databases
 def test_cancel_order__just_filled_is_filled(desk: Scenario) -> None:
     """The exchange says "unknown order" to the cancel: a fill beats it."""
     place("i-1")

@@ -177,6 +177,7 @@ def test_database__gone_between_send_and_record_is_waited_for(market: Scenario, 
     assert_book_equals_truth(market, placed=2)
 
 
+@pytest.mark.long
 def test_database__gone_for_longer_than_a_worker_waits_leaves_an_order_that_is_found(market: Scenario) -> None:
     postgres = market.postgres
     assert postgres is not None
@@ -194,6 +195,7 @@ def test_database__gone_for_longer_than_a_worker_waits_leaves_an_order_that_is_f
     assert_book_equals_truth(market, placed=2)
 
 
+@pytest.mark.long
 def test_prefork__a_killed_child_has_its_message_taken_up_by_another(processes: ProcessFactory, pair: Scenario) -> None:
     """The default pool of Celery: the parent lives on, and hands the message out again at once."""
     pair.worker.stop()

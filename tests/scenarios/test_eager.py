@@ -18,8 +18,6 @@ from orders.intents import InvalidIntent
 from orders.models import Order
 from tests.harness.simulator import Simulator
 
-pytestmark = pytest.mark.both_databases
-
 BUY: dict[str, Any] = {"symbol": "BTCUSDT", "order_type": "LIMIT", "quantity": "0.01", "price": "50000"}
 Capture = Callable[..., AbstractContextManager[list[Callable[[], object]]]]
 
@@ -33,6 +31,7 @@ def eager() -> Iterator[None]:
     app.conf.task_always_eager = before
 
 
+@pytest.mark.both_databases
 @pytest.mark.django_db
 def test_execute_buy_order__is_placed_when_the_callers_transaction_commits(
     account: ExchangeAccount, simulator: Simulator, django_capture_on_commit_callbacks: Capture
@@ -61,6 +60,7 @@ def test_execute_buy_order__is_not_placed_before_a_commit(
     assert simulator.control.truth().accepted_total() == 0
 
 
+@pytest.mark.both_databases
 @pytest.mark.django_db(transaction=True)
 def test_execute_buy_order__outside_a_transaction_is_placed_at_once(
     account: ExchangeAccount, simulator: Simulator

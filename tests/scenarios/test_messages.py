@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
 
 from backoffice.celery import app
+from exchanges import clock
 from orders.execution import OrderExecutionService
 from orders.models import ExchangeOrder, Order
 from tests.harness.processes import ChildProcess
@@ -75,6 +77,19 @@ def test_submit_order__the_same_message_to_two_workers_at_once_is_one_order(
     assert placements(desk) == 30
     assert_book_equals_truth(desk, placed=30)
     assert "Traceback" not in desk.worker.output() + colleague.output()
+
+
+def test_submit_order__a_message_that_waited_too_long_is_not_placed(desk: Scenario) -> None:
+    """Prices move: a late order is a wrong order. Repeated as if it were fresh, it stays what it is."""
+    decided_at = clock.now() - timedelta(seconds=settings.PLACE_WITHIN_SECONDS + 1)
+
+    late = place("i-1", submitted_at=decided_at.isoformat())
+    assert (late["status"], late["reason_code"]) == ("NOT_PLACED", "PAST_DEADLINE")
+    assert place("i-1")["status"] == "NOT_PLACED"
+    assert place("i-2", submitted_at=decided_at.isoformat(), place_within_seconds=600)["status"] == "NEW"
+
+    assert placements(desk) == 1
+    assert_book_equals_truth(desk, placed=1)
 
 
 def test_place_order__a_message_for_a_stored_order_may_come_to_two_workers(
