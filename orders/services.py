@@ -219,6 +219,7 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: f
     try:
         report = gateway.place(claim.request())
     except OrderRejected as error:
+        _clock_refused_at.pop(account.name, None)
         code, message = str(error.code or ""), error.message
         return durable(lambda: apply_refusal(attempt, code=code, message=message))
     except DuplicateOrder as error:
