@@ -6,7 +6,7 @@ Rows here are written by `orders.book` and `orders.services` alone. Each index n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from exchanges import clock
 from exchanges.fields import ExactDecimalField
 from exchanges.models import ExchangeAccount
-from exchanges.types import Side
+from exchanges.types import ExchangeStatus, Side
 from orders import states
 from orders.ids import uuid7
 
@@ -191,6 +191,15 @@ class ExchangeOrder(models.Model):
 
     def __str__(self) -> str:
         return self.client_order_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # A row that tells what the exchange said without our own words for it (an import, a test) is as good as ours.
+        if self._state.adding:
+            self.symbol = self.symbol or self.order.symbol
+            if self.outcome == Outcome.IN_FLIGHT and (self.exchange_order_id or self.exchange_status):
+                refused = self.exchange_status == ExchangeStatus.REJECTED
+                self.outcome = Outcome.REJECTED if refused else Outcome.ACKNOWLEDGED
+        super().save(*args, **kwargs)
 
 
 class Fill(models.Model):

@@ -300,7 +300,7 @@ def test_cancel__restrictions(client: RawClient) -> None:
     client.place(newClientOrderId="mine")
     query = {"symbol": "BTCUSDT", "origClientOrderId": "mine"}
     bad = client.signed("DELETE", "order", {**query, "cancelRestrictions": "NEVER"})
-    assert refusal(bad)[1:] == (-1145, "Invalid cancelRestrictions")
+    assert refusal(bad)[1:] == (-1145, "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.")
     kept = client.signed("DELETE", "order", {**query, "cancelRestrictions": "ONLY_PARTIALLY_FILLED"})
     assert refusal(kept)[1:] == (-2011, "Order was not canceled due to cancel restrictions.")
 
