@@ -132,7 +132,12 @@ def redis_server(stack: Stack) -> Iterator[TestRedis]:
 @pytest.fixture(autouse=True)
 def fresh_memory() -> None:
     """What one test's process learned of its exchange must not be believed of the next one's, on a port used again."""
-    modules = ("exchanges.gateway", "_server_clocks"), ("exchanges.budgets", "_known"), ("orders.services", "_accounts")
+    modules = (
+        ("exchanges.gateway", "_server_clocks"),
+        ("exchanges.budgets", "_known"),
+        ("orders.services", "_accounts"),
+        ("orders.services", "_clock_refused_at"),
+    )
     for module, name in modules:
         if module in sys.modules:
             getattr(sys.modules[module], name).clear()
