@@ -139,6 +139,11 @@ BREAKER_WINDOW_SECONDS = env.float("BREAKER_WINDOW_SECONDS", default=30)
 BREAKER_OPEN_SECONDS = env.float("BREAKER_OPEN_SECONDS", default=15)
 BALANCE_MAX_AGE_SECONDS = 10.0
 
+# -- The orchestrator ----------------------------------------------------------------------------------------------
+
+ORDER_EVENTS_TASK = env.str("ORDER_EVENTS_TASK", default="")
+ORDER_EVENTS_QUEUE = env.str("ORDER_EVENTS_QUEUE", default="order-events")
+
 # -- Celery --------------------------------------------------------------------------------------------------------
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -186,6 +191,11 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1.0
 CELERY_BEAT_SCHEDULE = {
     "resolve-unconfirmed": {
         "task": "orders.resolve_unconfirmed",
+        "schedule": schedule(RESOLVE_INTERVAL_SECONDS),
+        "options": {"expires": max(5.0, RESOLVE_INTERVAL_SECONDS)},
+    },
+    "send-order-events": {
+        "task": "orders.send_order_events",
         "schedule": schedule(RESOLVE_INTERVAL_SECONDS),
         "options": {"expires": max(5.0, RESOLVE_INTERVAL_SECONDS)},
     },

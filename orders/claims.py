@@ -20,7 +20,7 @@ from exchanges import clock
 from exchanges.errors import NotSent
 from exchanges.models import Environment
 from exchanges.types import InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
-from orders import memory
+from orders import memory, notices
 from orders.book import record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
 from orders.ids import client_order_id, intent_hash
@@ -184,6 +184,7 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
             _close(order, verdict, now, attempts_left=False)
             order.save(force_insert=True)
             OrderEvent.objects.bulk_create([created, _closing_event(order, verdict)])
+            notices.note_change(order)
             return order
         attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
         _mark_claimed(order, attempt, now)

@@ -264,6 +264,30 @@ class OrderEvent(models.Model):
         return f"{self.event_type} {self.at:%Y-%m-%d %H:%M:%S}"
 
 
+class OrderNotice(models.Model):
+    """One change of an order that a bot has to be told of; `orders.notices` sends it and forgets it after a while."""
+
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="notices")
+    version = models.PositiveIntegerField(_("version"))
+    details = models.JSONField(_("details"), help_text=_("The order as it was then."))
+    written_at = models.DateTimeField(_("written at"), default=clock.now)
+    taken_until = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(_("sent at"), null=True)
+
+    class Meta:
+        verbose_name = _("order notice")
+        verbose_name_plural = _("order notices")
+        indexes: ClassVar = [
+            # notices.sweep: WHERE sent_at IS NULL ORDER BY id
+            models.Index(fields=["id"], name="notice_unsent", condition=Q(sent_at__isnull=True)),
+            # notices.sweep: WHERE sent_at < ?
+            models.Index(fields=["sent_at"], name="notice_sent", condition=Q(sent_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.version}"
+
+
 class BreakKind(models.TextChoices):
     """What our book and the exchange disagree about."""
 

@@ -7,6 +7,7 @@ an order. Each order is taken by moving its `next_check_at`, so overlapping swee
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -206,7 +207,7 @@ def _settle_absent(attempt: ExchangeOrder, server_ms: int) -> Order:
     return place_order(order.pk, has_turn=True) if order.status == OrderStatus.CREATED else order
 
 
-def _after_absence(order: Order, previous: OrderStatus, now: datetime) -> dict[str, object]:
+def _after_absence(order: Order, previous: OrderStatus, now: datetime) -> dict[str, Any]:
     if previous != OrderStatus.PENDING_NEW:
         return {}
     if order.cancel_requested_at is not None:

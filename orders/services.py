@@ -27,7 +27,6 @@ from exchanges.errors import (
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount
 from exchanges.services import ensure_balances, ensure_instruments, halt_trading
-from exchanges.types import plain
 from orders import memory
 from orders.book import (
     apply_fill,
@@ -53,6 +52,7 @@ from orders.claims import (
 )
 from orders.intents import Intent, invalid
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
+from orders.results import order_result
 from orders.retry import durable
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
 
@@ -495,23 +495,6 @@ def _note_cancel(attempt: ExchangeOrder, error: GatewayError, event_type: EventT
         return order
 
     return durable(record)
-
-
-# -- answers -------------------------------------------------------------------------------------------------------
-
-
-def order_result(order: Order) -> dict[str, Any]:
-    """What a task returns about an order; figures as decimal text."""
-    return {
-        "order_id": str(order.pk),
-        "intent_id": order.intent_id,
-        "status": str(order.status),
-        "exchange_order_id": order.exchange_order_id or None,
-        "filled_quantity": plain(order.filled_quantity),
-        "average_price": None if order.average_price is None else plain(order.average_price),
-        "reason_code": order.reason_code,
-        "reason": order.reason,
-    }
 
 
 __all__ = [

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from exchanges import clock, metrics
 from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, reconcile, services
+from orders import catchup, compare, notices, reconcile, services
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -100,6 +100,12 @@ def _note_invalid(task: str, error: InvalidIntent, kwargs: dict[str, Any]) -> No
 def resolve_unconfirmed() -> dict[str, int]:
     """Sweep over every order that is due for its next step."""
     return reconcile.resolve_unconfirmed()
+
+
+@shared_task(name="orders.send_order_events")
+def send_order_events() -> dict[str, int]:
+    """Tell the orchestrator what it could not be told at once."""
+    return notices.sweep()
 
 
 @shared_task(name="orders.sync_accounts")
