@@ -209,6 +209,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(900.0),
         "options": {"expires": 900},
     },
+    "refresh-positions": {
+        "task": "orders.refresh_positions",
+        "schedule": schedule(60.0),
+        "options": {"expires": 60},
+    },
     "sync-instruments": {
         "task": "exchanges.sync_all_instruments",
         "schedule": schedule(3600.0),
