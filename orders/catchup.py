@@ -381,7 +381,7 @@ def _last_known_id(account: ExchangeAccount, symbol: str) -> str | None:
 
 def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
     """Ask for the trades of one order, page by page, and store those that are new."""
-    from_trade_id: str | None = None
+    from_trade_id = "0"  # without a first id the exchange gives the newest page
     for _ in range(_MAX_PAGES):
         fills = gateway.fetch_trades(
             symbol=attempt.symbol,
