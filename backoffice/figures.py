@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from exchanges import clock
 from exchanges.metrics import read_counters
-from exchanges.models import ExchangeAccount, TradingHalt, TradingState
+from exchanges.models import ExchangeAccount, StreamState, TradingHalt, TradingState
 from orders import states
 from orders.models import BreakKind, Order, ReconciliationBreak
 from orders.states import OrderStatus
@@ -40,10 +40,11 @@ class BackOfficeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = clock.now()
-        accounts = list(ExchangeAccount.objects.all())
+        accounts = list(ExchangeAccount.objects.all().select_related("stream"))
         yield from _orders(accounts, now)
         yield _breaks(accounts)
         yield from _accounts(accounts, now)
+        yield from _streams(accounts, now)
         yield from _counters()
 
 
@@ -140,6 +141,24 @@ def _accounts(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric
         synced.add_metric([account.name], (now - last).total_seconds() if last else float("inf"))
     yield enabled
     yield synced
+
+
+def _streams(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric]:
+    """Of every account, zeros too: a listener that was never started is no stream either."""
+    connected = _gauge("stream_connected", "1 while the user data stream is subscribed.", ["account"])
+    in_sync = _gauge("stream_in_sync", "1 while the stream is caught up and its listener says so.", ["account"])
+    lag = _gauge("stream_lag_seconds", "From the exchange's time of the last event to its commit.", ["account"])
+    silence = _gauge("stream_seconds_since_event", "Since the last event; +Inf if there was none.", ["account"])
+    for account in accounts:
+        stream: StreamState | None = getattr(account, "stream", None)
+        subscribed = stream.connected_since if stream is not None and stream.is_alive(now) else None
+        connected.add_metric([account.name], float(subscribed is not None))
+        in_sync.add_metric([account.name], float(stream is not None and stream.is_healthy(now)))
+        if stream is not None and stream.lag_ms is not None:
+            lag.add_metric([account.name], stream.lag_ms / 1000)
+        last = stream.last_event_at if stream is not None else None
+        silence.add_metric([account.name], (now - last).total_seconds() if last else float("inf"))
+    yield from (connected, in_sync, lag, silence)
 
 
 # -- counters of all processes -------------------------------------------------------------------------------------

@@ -343,6 +343,7 @@ class BreakKind(models.TextChoices):
     ACCOUNT_REFUSED = "ACCOUNT_REFUSED", _("the exchange refuses this account's key")
     BALANCE_MISMATCH = "BALANCE_MISMATCH", _("locked balance that no open order explains")
     EXCHANGE_RESET = "EXCHANGE_RESET", _("the exchange knows none of our orders")
+    UNREADABLE_EVENT = "UNREADABLE_EVENT", _("an event that we could not read or apply")
     MISSING_AT_EXCHANGE = "MISSING_AT_EXCHANGE", _("an open order that the exchange does not know")
 
 

@@ -18,7 +18,7 @@ from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound,
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.types import OrderReport, to_ms
 from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, swap
-from orders.catchup import PAGE, fetch_missing_fills
+from orders.catchup import PAGE, ask_for, fetch_missing_fills
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
 from orders.services import back_off, drive_cancel, place_order, stop_account
@@ -254,7 +254,7 @@ def _cancel_younger_twin(gateway: Gateway, order: Order) -> Order:
         try:
             report = gateway.cancel(symbol=attempt.symbol, exchange_order_id=attempt.exchange_order_id)
         except OrderNotFound:
-            report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+            report = ask_for(gateway, attempt)
         order = durable(lambda attempt=attempt, report=report: apply_report(attempt, report, actor="sweep"))  # type: ignore[misc]
     return order
 

@@ -38,7 +38,7 @@ from orders.book import (
     record_event,
     swap,
 )
-from orders.catchup import ensure_caught_up, ensure_synced
+from orders.catchup import ask_for, ensure_caught_up, ensure_synced
 from orders.claims import (
     AccountReplaced,
     Claim,
@@ -464,7 +464,7 @@ def _cancel_attempt(gateway: Gateway, attempt: ExchangeOrder) -> Order:
 
 def _ask_after_cancel(gateway: Gateway, attempt: ExchangeOrder, refusal: GatewayError) -> Order:
     try:
-        report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+        report = ask_for(gateway, attempt)
     except GatewayError as error:
         return _note_cancel(attempt, error, EventType.CANCEL_UNCONFIRMED)
     order = durable(lambda: apply_report(attempt, report))

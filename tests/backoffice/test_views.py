@@ -17,7 +17,7 @@ from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
 from exchanges import clock, metrics, reachability
-from exchanges.models import Environment, ExchangeAccount
+from exchanges.models import Environment, ExchangeAccount, StreamState
 from exchanges.services import halt_trading
 from tests.factories import ExchangeAccountFactory, OrderFactory, ReconciliationBreakFactory
 from tests.fakes import FakeExchange, FakeGateway
@@ -214,6 +214,24 @@ def test_metrics__tell_breaks_states_and_the_last_sync(client: Client, demo: Exc
     assert value(families, "trading_halted") == 0
     halt_trading(account=None, reason="test", actor="test")
     assert value(scrape(client), "trading_halted") == 1
+
+
+def test_metrics__tell_how_the_stream_does(client: Client, demo: ExchangeAccount) -> None:
+    def figures() -> list[float | None]:
+        families = scrape(client)
+        names = ("connected", "in_sync", "seconds_since_event")
+        return [value(families, f"stream_{name}", account="demo") for name in names]
+
+    assert figures() == [0, 0, float("inf")]
+    now = clock.now()
+    state = StreamState.objects.create(
+        account=demo, alive_at=now, connected_since=now, in_sync_since=now, last_event_at=now, lag_ms=7
+    )
+    assert figures() == [1, 1, pytest.approx(30, abs=30)]
+    assert value(scrape(client), "stream_lag_seconds", account="demo") == 0.007
+    state.alive_at = now - timedelta(minutes=1)  # its listener was killed
+    state.save()
+    assert figures()[:2] == [0, 0]
 
 
 def test_metrics__counters_of_all_processes(client: Client, demo: ExchangeAccount, redis_server: TestRedis) -> None:
