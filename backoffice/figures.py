@@ -17,8 +17,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from exchanges import clock
+from exchanges.limits import Kind, breaker_state
 from exchanges.metrics import read_counters
-from exchanges.models import ExchangeAccount, StreamState, TradingHalt, TradingState
+from exchanges.models import ExchangeAccount, TradingHalt, TradingState
 from orders import states
 from orders.models import BreakKind, Order, ReconciliationBreak
 from orders.states import OrderStatus
@@ -40,11 +41,12 @@ class BackOfficeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = clock.now()
-        accounts = list(ExchangeAccount.objects.all().select_related("stream"))
+        accounts = list(ExchangeAccount.objects.select_related("stream"))
         yield from _orders(accounts, now)
         yield _breaks(accounts)
         yield from _accounts(accounts, now)
         yield from _streams(accounts, now)
+        yield _breakers(accounts)
         yield from _counters()
 
 
@@ -144,21 +146,33 @@ def _accounts(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric
 
 
 def _streams(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric]:
-    """Of every account, zeros too: a listener that was never started is no stream either."""
-    connected = _gauge("stream_connected", "1 while the user data stream is subscribed.", ["account"])
-    in_sync = _gauge("stream_in_sync", "1 while the stream is caught up and its listener says so.", ["account"])
+    """The private streams, as their listener has last told of them; no lag and no event is told before the first."""
+    connected = _gauge("stream_connected", "1 while the private stream is subscribed.", ["account"])
+    in_sync = _gauge("stream_in_sync", "1 while the private stream is connected and caught up.", ["account"])
+    silence = _gauge("stream_seconds_since_event", "Since the private stream's last event.", ["account"])
     lag = _gauge("stream_lag_seconds", "From the exchange's time of the last event to its commit.", ["account"])
-    silence = _gauge("stream_seconds_since_event", "Since the last event; +Inf if there was none.", ["account"])
     for account in accounts:
-        stream: StreamState | None = getattr(account, "stream", None)
+        stream = getattr(account, "stream", None)
         subscribed = stream.connected_since if stream is not None and stream.is_alive(now) else None
         connected.add_metric([account.name], float(subscribed is not None))
         in_sync.add_metric([account.name], float(stream is not None and stream.is_healthy(now)))
+        if stream is not None and stream.last_event_at is not None:
+            silence.add_metric([account.name], (now - stream.last_event_at).total_seconds())
         if stream is not None and stream.lag_ms is not None:
             lag.add_metric([account.name], stream.lag_ms / 1000)
-        last = stream.last_event_at if stream is not None else None
-        silence.add_metric([account.name], (now - last).total_seconds() if last else float("inf"))
-    yield from (connected, in_sync, lag, silence)
+    yield from (connected, in_sync, silence, lag)
+
+
+def _breakers(accounts: list[ExchangeAccount]) -> Metric:
+    gauge = _gauge(
+        "breaker_open", "1 while calls of this kind are not sent; nothing while Redis is away.", ["account", "kind"]
+    )
+    for account, kind in product(accounts, Kind):
+        state = breaker_state(account.name, kind)
+        if state == "unknown":
+            break  # each further question would wait in vain, too
+        gauge.add_metric([account.name, kind], float(state.endswith("open")))
+    return gauge
 
 
 # -- counters of all processes -------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import logging.config
 
 import structlog
 
-# These libraries print headers, bodies and signed URLs at DEBUG: credentials must not reach a log at any level.
-_NEVER_BELOW_WARNING = ("ccxt", "urllib3", "requests", "aiohttp", "websockets", "asyncio")
+# These print headers, bodies, signed URLs and whole messages at DEBUG: credentials must not reach a log at any level.
+_NEVER_BELOW_WARNING = ("ccxt", "urllib3", "requests", "aiohttp", "websockets", "asyncio", "celery.pool")
 
 
 def configure_logging(*, level: str, as_json: bool) -> None:

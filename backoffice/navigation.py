@@ -35,6 +35,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _line(request, "orders.position", _("Positions"), "pie_chart"),
                 _breaks(request),
                 _line(request, "orders.orderevent", _("Events"), "history"),
+                _line(request, "orders.risklimit", _("Risk limits"), "speed"),
+                _line(request, "orders.risklimitchange", _("Changes of risk limits"), "manage_history"),
             ],
         ),
         (

@@ -188,10 +188,17 @@ CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1.0
+
+
+def _every(seconds: float) -> schedule:
+    """The beat's table holds whole seconds; zero would be a loop without a pause."""
+    return schedule(float(max(1, round(seconds))))
+
+
 CELERY_BEAT_SCHEDULE = {
     "resolve-unconfirmed": {
         "task": "orders.resolve_unconfirmed",
-        "schedule": schedule(RESOLVE_INTERVAL_SECONDS),
+        "schedule": _every(RESOLVE_INTERVAL_SECONDS),
         "options": {"expires": max(5.0, RESOLVE_INTERVAL_SECONDS)},
     },
     "send-order-events": {
@@ -201,7 +208,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "sync-accounts": {
         "task": "orders.sync_accounts",
-        "schedule": schedule(SYNC_INTERVAL_SECONDS),
+        "schedule": _every(SYNC_INTERVAL_SECONDS),
         "options": {"expires": max(5.0, SYNC_INTERVAL_SECONDS)},
     },
     "reconcile-accounts": {

@@ -381,6 +381,7 @@ class BalanceAdmin(ReadOnlyRecords, ModelAdmin):
         "account",
         figure(Balance, "free"),
         figure(Balance, "locked"),
+        figure(Balance, "reserved"),
         moment(Balance, "updated_at"),
     )
     list_display_links = None

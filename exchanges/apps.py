@@ -10,4 +10,4 @@ class ExchangesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from exchanges import checks  # noqa: F401  registers them
+        from exchanges import checks, tasks  # noqa: F401  registers them

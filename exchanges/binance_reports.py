@@ -25,6 +25,7 @@ from exchanges.types import (
     ReportSource,
     Side,
     TimeInForce,
+    TradeReport,
     from_ms,
     plain,
 )
@@ -232,6 +233,14 @@ def trades(body: Any, *, symbol: str, exchange_order_id: str | None = None) -> l
         if report.symbol != symbol or exchange_order_id not in (None, report.exchange_order_id):
             raise Malformed(f"trade {report.trade_id}: of another order or symbol than asked")
     return reports
+
+
+def last_trade(body: Any, *, symbol: str) -> TradeReport:
+    """The newest row of `aggTrades`."""
+    found = rows(body, "trades")
+    if not found:
+        raise Malformed("trades: there is none")
+    return TradeReport(symbol, found[-1].figure("p"), found[-1].time("T"))
 
 
 def account(body: Any) -> AccountReport:

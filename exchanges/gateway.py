@@ -38,6 +38,7 @@ from exchanges.types import (
     OrderReport,
     OrderRequest,
     ReportSource,
+    TradeReport,
 )
 from exchanges.wire import Outcome, Sender, Wire
 
@@ -186,6 +187,16 @@ class Gateway:
         """Every balance that is not zero."""
         return self._read("fetch_account", "private_get_account", {"omitZeroBalances": "true"}, reports.account)
 
+    def fetch_last_trade(self, symbol: str) -> TradeReport:
+        """Price and time of the last trade of anybody."""
+        return self._ask(
+            "fetch_last_trade",
+            Call.READ,
+            "public_get_aggtrades",
+            {"symbol": symbol, "limit": "1"},
+            lambda body: reports.last_trade(body, symbol=symbol),
+        )
+
     def fetch_instruments(self, symbols: list[str] | None = None) -> list[InstrumentRules]:
         """Trading rules, of these symbols or of all."""
         return list(self.fetch_exchange_info(symbols).instruments)
@@ -319,6 +330,7 @@ _COSTS: dict[str, tuple[limits.Lane, int, int, str]] = {
     "fetch_account": (limits.Lane.STATUS, 20, 20, ""),
     "fetch_instruments": (limits.Lane.HISTORY, 20, 20, ""),
     "fetch_last_prices": (limits.Lane.HISTORY, 4, 4, ""),
+    "fetch_last_trade": (limits.Lane.NEW, 4, 4, ""),
     # A cancel may need the time first: it must get through as far as the cancel itself would.
     "fetch_time": (limits.Lane.CANCEL, 1, 1, ""),
 }

@@ -204,6 +204,9 @@ class Balance(models.Model):
     asset = models.CharField(_("asset"), max_length=32)
     free = ExactDecimalField(_("free"), default=0)
     locked = ExactDecimalField(_("locked"), default=0)
+    reserved = ExactDecimalField(
+        _("reserved"), default=0, help_text=_("Sum of the reservations: held back for orders that `free` still lacks.")
+    )
     updated_at = models.DateTimeField(_("updated at"), help_text=_("The exchange's time of the figure."))
 
     class Meta:
@@ -214,6 +217,47 @@ class Balance(models.Model):
 
     def __str__(self) -> str:
         return f"{self.asset}: {self.free} / {self.locked}"
+
+
+class LastPrice(models.Model):
+    """The last trade on a symbol, as the exchange told it when it was asked."""
+
+    exchange = models.CharField(max_length=32)
+    environment = models.CharField(max_length=16, choices=Environment)
+    symbol = models.CharField(max_length=32)
+    price = ExactDecimalField()
+    traded_at = models.DateTimeField(help_text="The exchange's time of the trade.")
+    asked_at = models.DateTimeField(help_text="By our clock.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["exchange", "environment", "symbol"], name="last_price_unique_symbol")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.price}"
+
+
+class Reservation(models.Model):
+    """What one request may spend, held back until the exchange's own figures show it (`reservations.py`)."""
+
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations")
+    asset = models.CharField(max_length=32)
+    reference = models.CharField(max_length=64, help_text="Client order id of the request.")
+    amount = ExactDecimalField()
+    due_at = models.DateTimeField(null=True, help_text="The exchange's figures show it from this time of its own.")
+    created_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        indexes: ClassVar = [
+            # reservations.hand_over, release: WHERE account = ? AND reference = ?
+            models.Index(fields=["account", "reference"], name="reservation_reference"),
+            # reservations.release_shown: WHERE account = ? AND due_at IS NOT NULL
+            models.Index(fields=["account"], name="reservation_due", condition=Q(due_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.asset} {self.reference}"
 
 
 class SymbolCatchUp(models.Model):

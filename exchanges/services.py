@@ -10,15 +10,17 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
 from exchanges import clock
 from exchanges.budgets import store_rate_limits
-from exchanges.errors import NotSent
+from exchanges.errors import GatewayError, NotSent
 from exchanges.gateway import get_gateway
-from exchanges.models import Balance, ExchangeAccount, Instrument, Lease, TradingHalt, TradingState
-from exchanges.types import AccountReport, BalanceReport, InstrumentRules
+from exchanges.models import Balance, ExchangeAccount, Instrument, LastPrice, Lease, TradingHalt, TradingState
+from exchanges.reservations import release_shown, release_shown_everywhere
+from exchanges.types import AccountReport, BalanceReport, InstrumentRules, from_ms
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +150,30 @@ def _figures(instrument: Instrument | None) -> list[object]:
     return [getattr(instrument, name) for name in _INSTRUMENT_FIELDS if name != "updated_at"]
 
 
+# -- last prices ---------------------------------------------------------------------------------------------------
+
+
+def ensure_last_price(account: ExchangeAccount, symbol: str, *, newer_than: datetime) -> None:
+    """Have the symbol's last trade as the exchange told it after `newer_than`, by one call shared by all workers."""
+    rows = LastPrice.objects.filter(exchange=account.exchange, environment=account.environment, symbol=symbol)
+    do_once(
+        f"price:{account.exchange}:{account.environment}:{symbol}",
+        is_done=rows.filter(asked_at__gte=newer_than).exists,
+        work=lambda: _store_last_price(account, symbol),
+    )
+
+
+def _store_last_price(account: ExchangeAccount, symbol: str) -> None:
+    asked_at = clock.now()
+    trade = get_gateway(account).fetch_last_trade(symbol)
+    LastPrice.objects.update_or_create(
+        exchange=account.exchange,
+        environment=account.environment,
+        symbol=symbol,
+        defaults={"price": trade.price, "traded_at": trade.traded_at, "asked_at": asked_at},
+    )
+
+
 # -- balances ------------------------------------------------------------------------------------------------------
 
 
@@ -159,11 +185,22 @@ def sync_balances(account: ExchangeAccount) -> dict[str, int]:
 
 def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: datetime) -> int:
     """Store a complete reading of an account's balances; returns how many rows were written."""
+    shown_until = _shown_until(account, report, asked_at)
     with transaction.atomic():
+        # The account's row first, as a claim locks them.
+        ExchangeAccount.objects.filter(pk=account.pk).update(balances_synced_at=asked_at)
         written = apply_balances(account, report.balances)
         written += _zero_the_rest(account, {row.asset for row in report.balances}, report.updated_at)
-        ExchangeAccount.objects.filter(pk=account.pk).update(balances_synced_at=asked_at)
+        held = Balance.objects.filter(account=account).exclude(reserved=Decimal(0)).values_list("asset", flat=True)
+        if assets := list(held):
+            release_shown(account.pk, dict.fromkeys(assets, shown_until))
     return written
+
+
+def _shown_until(account: ExchangeAccount, report: AccountReport, asked_at: datetime) -> datetime:
+    """The exchange's time up to which the reading shows everything: its last change, or when we asked, less the lag."""
+    asked_ms = get_gateway(account).now_ms() - int((clock.now() - asked_at).total_seconds() * 1000)
+    return max(report.updated_at, from_ms(asked_ms - int(settings.EXCHANGE_READ_LAG_MS)))
 
 
 def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
@@ -177,21 +214,46 @@ def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
 
 def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:
     """Store absolute figures; one that is older than what is known is passed over. Returns how many were written."""
-    known = {row.asset: row for row in Balance.objects.filter(account=account, asset__in=[r.asset for r in rows])}
-    fresh = []
-    for row in rows:
-        old = known.get(row.asset)
-        if old is None or (row.updated_at >= old.updated_at and (old.free, old.locked) != (row.free, row.locked)):
-            fresh.append(
-                Balance(account=account, asset=row.asset, free=row.free, locked=row.locked, updated_at=row.updated_at)
-            )
-    Balance.objects.bulk_create(
-        fresh,
-        update_conflicts=True,
-        update_fields=("free", "locked", "updated_at"),
-        unique_fields=("account", "asset"),
-    )
+    with transaction.atomic():
+        stored = Balance.objects.filter(account=account, asset__in=[row.asset for row in rows])
+        known = {row.asset: row for row in stored.order_by("pk").select_for_update()}
+        fresh = [
+            Balance(account=account, asset=row.asset, free=row.free, locked=row.locked, updated_at=row.updated_at)
+            for row in rows
+            if _says_more(row, known.get(row.asset))
+        ]
+        Balance.objects.bulk_create(
+            fresh,
+            update_conflicts=True,
+            update_fields=("free", "locked", "updated_at"),
+            unique_fields=("account", "asset"),
+        )
+        held = {row.asset: row.updated_at for row in fresh if row.asset in known and known[row.asset].reserved}
+        if held:
+            release_shown(account.pk, held)
     return len(fresh)
+
+
+def _says_more(row: BalanceReport, old: Balance | None) -> bool:
+    """Newer and different; or just newer, where reservations wait for a newer figure."""
+    if old is None:
+        return True
+    differs = (old.free, old.locked) != (row.free, row.locked)
+    return row.updated_at >= old.updated_at and (differs or (old.reserved > 0 and row.updated_at > old.updated_at))
+
+
+def settle_reservations() -> None:
+    """Drop what known figures show, and ask for figures where a reservation has waited for them too long."""
+    waiting = release_shown_everywhere()
+    oldest = clock.now() - timedelta(seconds=settings.BALANCE_MAX_AGE_SECONDS)
+    late = ExchangeAccount.objects.filter(
+        pk__in=waiting, is_enabled=True, reservations__due_at__lt=oldest, balances_synced_at__lt=oldest
+    )
+    for account in late.distinct():
+        try:
+            ensure_balances(account, newer_than=oldest)
+        except GatewayError as error:
+            log.warning("balances_not_read", account=account.name, error=str(error))
 
 
 def _zero_the_rest(account: ExchangeAccount, seen: set[str], moment: datetime) -> int:

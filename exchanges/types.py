@@ -184,6 +184,15 @@ class AccountReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TradeReport:
+    """The last trade of anybody on a symbol."""
+
+    symbol: str
+    price: Decimal
+    traded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Violation:
     """Why a figure does not pass: `code` is the exchange's filter name, `text` holds both figures."""
 

@@ -30,7 +30,7 @@ from unfold.views import ChangeList
 from exchanges import clock
 from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, exact, figure, label, moment
 from exchanges.types import plain
-from orders import states
+from orders import risk_admin, states
 from orders.desk import staff
 from orders.desk.cancelling import cancel_each
 from orders.desk.explain import OUTCOME_COLOURS, STATUS_COLOURS, next_step
@@ -39,6 +39,8 @@ from orders.desk.paging import CappedPaginator
 from orders.desk.search import find_orders
 from orders.models import ExchangeOrder, Fill, Order, OrderEvent, Outcome, Position, ReconciliationBreak, Status
 from orders.positions import PositionNow, positions_of
+
+__all__ = ["risk_admin"]  # Django looks for pages in this module alone
 
 MAX_CANCELS = 100
 

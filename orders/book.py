@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 from django.db import transaction
 
-from exchanges import clock
-from exchanges.types import EXACT, FillReport, OrderReport, ReportSource, plain
+from exchanges import clock, reservations
+from exchanges.types import EXACT, ExchangeStatus, FillReport, OrderReport, ReportSource, Side, plain
 from orders import notices
 from orders.merge import AttemptState, Merge, average_price, merge_report, settle
 from orders.models import BreakKind, EventType, ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak
@@ -132,6 +132,8 @@ def apply_refusal(attempt: ExchangeOrder, *, code: str, message: str) -> Order:
                 }
             if swap(order, **changes):
                 _update_attempt(attempt, outcome=Outcome.REJECTED, exchange_status="REJECTED")
+                if attempt.acknowledged_at is None:
+                    release_reservation(attempt)
                 event = record_event(
                     order,
                     EventType.REJECTED,
@@ -231,6 +233,7 @@ def _store(
     was_acknowledged = attempt.acknowledged_at is not None
     _update_attempt(attempt, **_attempt_changes(attempt, report, merged.state, now))
     _insert_fills(attempt, merged.new_fills)
+    _hand_over_reservation(order, attempt, report, merged, first_evidence=not was_acknowledged)
     record_event(
         order,
         EventType.REPORT,
@@ -323,6 +326,31 @@ def _update_attempt(attempt: ExchangeOrder, **changes: Any) -> None:
     ExchangeOrder.objects.filter(pk=attempt.pk).update(**changes)
     for name, value in changes.items():
         setattr(attempt, name, value)
+
+
+def release_reservation(attempt: ExchangeOrder) -> None:
+    """The request certainly did not happen: what it might have spent is free again."""
+    reservations.release(account_id=attempt.account_id, reference=attempt.client_order_id)
+
+
+def _hand_over_reservation(
+    order: Order, attempt: ExchangeOrder, report: OrderReport | None, merged: Merge, *, first_evidence: bool
+) -> None:
+    """The exchange has the order, or it is over: its own balance figures take the reservation's place."""
+    state = merged.state
+    if state.is_alive and not first_evidence:
+        return
+    if state.is_shown:
+        taken_at = (report.created_at or report.updated_at) if report else min(f.traded_at for f in merged.new_fills)
+        spent = state.filled_quote_quantity if order.side == Side.BUY else state.filled_quantity
+        reservations.hand_over(
+            account_id=attempt.account_id,
+            reference=attempt.client_order_id,
+            at=taken_at,
+            spent=None if state.is_alive else spent,
+        )
+    elif state.exchange_status == ExchangeStatus.REJECTED:
+        release_reservation(attempt)
 
 
 def _insert_fills(attempt: ExchangeOrder, fills: Sequence[FillReport]) -> None:

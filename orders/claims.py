@@ -7,6 +7,7 @@ comes too late.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,7 +20,8 @@ from django.db import transaction
 from exchanges import clock
 from exchanges.errors import NotSent
 from exchanges.models import Environment
-from exchanges.types import InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
+from exchanges.reservations import reserve
+from exchanges.types import EXACT, InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
 from orders import memory, notices
 from orders.book import record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
@@ -36,13 +38,26 @@ from orders.models import (
     ReconciliationBreak,
 )
 from orders.risk import Denial, Figures, check_balance, check_figures, check_instrument, check_standing, quantise
+from orders.risk_limits import (
+    PRICE_ASKED_WITHIN,
+    PRICE_KNOWN_FOR,
+    Limits,
+    check_limits,
+    check_usage,
+    needs_price,
+    notional_of,
+    with_live_defaults,
+)
 from orders.states import OrderStatus, next_status
+from orders.usage import lock_rows, read_usage
 
 PAST_DEADLINE = "PAST_DEADLINE"
 INTENT_CONFLICT = "INTENT_CONFLICT"
 
 # A claim whose sender has not reported by then is looked into; the request's own time-out is shorter.
 _SENDER_GRACE = timedelta(seconds=1)
+# Until an order on its way is acknowledged, and its money no longer reserved but locked.
+_RESERVED_SECONDS = 0.5
 
 
 class Remedy(Enum):
@@ -52,6 +67,7 @@ class Remedy(Enum):
     SYNC = "sync"
     CATCH_UP = "catch_up"
     BALANCES = "balances"
+    PRICE = "price"
 
 
 class AccountReplaced(Exception):
@@ -191,6 +207,7 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
         order.save(force_insert=True)
         attempt.save(force_insert=True)
         OrderEvent.objects.bulk_create([created, _claim_event(order, attempt)])
+        _reserve(facts.account_id, facts, figures, attempt, conditions)
         return Claim(order, attempt)
 
 
@@ -223,6 +240,7 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
             return order
         attempt.save(force_insert=True)
         _claim_event(order, attempt, previous).save(force_insert=True)
+        _reserve(facts.account_id, facts, figures, attempt, conditions)
         return Claim(order, attempt)
 
 
@@ -251,6 +269,7 @@ def facts_for(intent: Intent) -> GateFacts:
             account=intent.account,
             symbol=intent.symbol,
             side=intent.side,
+            strategy=intent.strategy,
             intent_id=intent.intent_id,
             recovered_intent_ids=[
                 RECOVERED_PREFIX + hash_for(environment, intent.account, intent.intent_id)
@@ -294,7 +313,33 @@ def decide(
     if denial := check_figures(facts.rules, figures, quantised):
         return denial, quantised
     _require_fresh(facts, conditions, now)
-    return _check_balance(facts, facts.rules, quantised, conditions), quantised
+    if denial := _check_limits(intent, facts, facts.rules, quantised, conditions, now):
+        return denial, quantised
+    return _check_balance(facts, facts.rules, quantised, conditions, now), quantised
+
+
+def _check_limits(
+    intent: Intent, facts: GateFacts, rules: InstrumentRules, quantised: Figures, done: Conditions, now: datetime
+) -> Denial | None:
+    """The firm's own limits; an account without any pays nothing for them."""
+    limits: Sequence[Limits] = facts.limits
+    if facts.environment == Environment.LIVE:
+        limits = with_live_defaults(limits)
+    if not limits:
+        return None
+    last = facts.last_trade
+    is_known = last is not None and now - last.asked_at <= PRICE_ASKED_WITHIN
+    if needs_price(limits, quantised) and not is_known and Remedy.PRICE not in done.remedied:
+        raise RemedyNeeded(Remedy.PRICE)
+    if denial := check_limits(limits, rules, quantised, last, now):
+        return denial
+    counting = [row for row in limits if row.needs_usage]
+    lock_rows(counting)
+    for row in counting:
+        usage = read_usage(row, facts.account_id, intent, rules, now)
+        if denial := check_usage(row, usage, rules, quantised, last):
+            return denial
+    return None
 
 
 def _require_fresh(facts: GateFacts, conditions: Conditions, now: datetime) -> None:
@@ -316,13 +361,48 @@ def _older(moment: datetime | None, now: datetime, seconds: float) -> bool:
 
 
 def _check_balance(
-    facts: GateFacts, rules: InstrumentRules, quantised: Figures, conditions: Conditions
+    facts: GateFacts, rules: InstrumentRules, quantised: Figures, conditions: Conditions, now: datetime
 ) -> Denial | None:
-    denial = check_balance(rules, quantised, facts.free if facts.free is not None else Decimal(0))
-    if denial is not None and Remedy.BALANCES not in conditions.remedied:
+    estimate = _spent(facts, rules, quantised, now)[1]
+    held_back = check_balance(rules, quantised, EXACT.subtract(facts.free, facts.reserved), estimate)
+    if held_back is None:
+        return None
+    if Remedy.BALANCES not in conditions.remedied:
         # A refusal for lack of money is made on a figure of this very moment only.
         raise RemedyNeeded(Remedy.BALANCES)
-    return denial
+    if denial := check_balance(rules, quantised, facts.free, estimate):
+        return denial
+    raise _money_is_on_its_way(held_back.text)
+
+
+def _spent(
+    facts: GateFacts, rules: InstrumentRules, figures: Figures, now: datetime | None
+) -> tuple[str, Decimal | None]:
+    """Asset and amount that the order may spend. A market buy's is worked out from the last trade, if that is known and
+    fresh; else it is not guessed, and the exchange decides.
+    """
+    asset, amount = figures.spent(rules)
+    last = facts.last_trade
+    if amount is None and last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR:
+        amount = notional_of(figures, last)
+    return asset, amount
+
+
+def _money_is_on_its_way(text: str) -> NotSent:
+    """Reservations of orders on their way decide nothing: what becomes of these shows in a moment."""
+    return NotSent(f"{text} (the rest is reserved for orders on their way)", retry_after=_RESERVED_SECONDS)
+
+
+def _reserve(account_id: int, facts: GateFacts, figures: Figures, attempt: ExchangeOrder, done: Conditions) -> None:
+    """Hold back what the attempt may spend; last in its transaction, so that the balance is locked for a moment."""
+    assert facts.rules is not None
+    asset, amount = _spent(facts, facts.rules, figures, attempt.sent_at)
+    if amount is None:
+        return
+    if not reserve(account_id=account_id, asset=asset, reference=attempt.client_order_id, amount=amount):
+        if Remedy.BALANCES not in done.remedied:
+            raise RemedyNeeded(Remedy.BALANCES)
+        raise _money_is_on_its_way(f"needs {plain(amount)} {asset}")
 
 
 def _adopt_recovered(order_id: UUID, intent: Intent, rules: InstrumentRules | None) -> Order:

@@ -62,7 +62,8 @@ class _Comparison:
             self._stop_for_wipe(missing)
             return {**self._counts.as_dict(), "breaks": self._open_breaks()}
         self._read_history(listed)
-        apply_account(self._account, balances, asked_at=self._began_at)
+        if balances.balances:  # else they kept changing under us: nothing is known, least of all that all are zero
+            apply_account(self._account, balances, asked_at=self._began_at)
         differences += missing
         differences += self._compare_balances(listed, balances)
         self._settle_breaks(differences)

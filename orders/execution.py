@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 from celery import current_app
+from django.conf import settings
 from django.db import transaction
 
 from exchanges import clock
@@ -121,7 +122,7 @@ class OrderExecutionService:
         order, is_new = services.record_order(intent)
         if is_new:
             transaction.on_commit(partial(enqueue_place, order.pk))
-            if current_app.conf.task_always_eager and not transaction.get_connection().in_atomic_block:
+            if is_eager() and not transaction.get_connection().in_atomic_block:
                 order.refresh_from_db()
         return order
 
@@ -133,10 +134,15 @@ def decimal_text(field: str, value: Decimal) -> str:
     return plain(value)
 
 
+def is_eager() -> bool:
+    """Whether tasks run in this process. A test may have said so after Celery read its settings."""
+    return bool(settings.CELERY_TASK_ALWAYS_EAGER or current_app.conf.task_always_eager)
+
+
 def enqueue_place(order_id: UUID) -> None:
     """Ring the doorbell. If the broker does not answer, the order waits in the database for the sweep."""
-    if current_app.conf.task_always_eager:
-        place_order.delay(str(order_id))
+    if is_eager():
+        place_order.apply((str(order_id),), throw=True)
         return
     try:
         place_order.delay(str(order_id))

@@ -6,10 +6,12 @@ that a halt that has committed is seen by every later claim. Django's ORM has no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -18,12 +20,14 @@ from django.db import connection
 from exchanges.models import TradingHalt, instrument_rules
 from exchanges.types import InstrumentRules, Side
 from orders.risk import AccountStanding
+from orders.risk_limits import LastTrade, Limits
 
 _STATEMENT = """
 SELECT h.is_halted, h.reason,
        a.id, a.exchange, a.environment, a.is_enabled, a.trading_state, a.trading_state_reason,
        a.last_synced_at, a.balances_synced_at,
-       i.id, i.updated_at, b.free, c.caught_up_at,
+       i.id, i.updated_at, b.free, b.reserved, c.caught_up_at,
+       p.price, p.traded_at, p.asked_at, {limits},
        (SELECT o.id FROM orders_order o WHERE o.account_id = a.id AND o.intent_id = %s),
        (SELECT o.id FROM orders_order o WHERE o.account_id = a.id AND o.intent_id =
           CASE a.environment WHEN 'live' THEN %s WHEN 'testnet' THEN %s ELSE %s END),
@@ -33,15 +37,33 @@ SELECT h.is_halted, h.reason,
   LEFT JOIN exchanges_instrument i ON i.exchange = a.exchange AND i.environment = a.environment AND i.symbol = %s
   LEFT JOIN exchanges_balance b ON b.account_id = a.id AND b.asset = {asset_column}
   LEFT JOIN exchanges_symbolcatchup c ON c.account_id = a.id AND c.symbol = %s
+  LEFT JOIN exchanges_lastprice p ON p.exchange = a.exchange AND p.environment = a.environment AND p.symbol = %s
  WHERE h.id = 1 AND a.name = %s
 """
 _ASSET_COLUMN = {Side.BUY: "i.quote_asset", Side.SELL: "i.base_asset"}
-_BY_SIDE = {side: _STATEMENT.format(asset_column=column) for side, column in _ASSET_COLUMN.items()}
+
+# The rows of limits that apply, as one JSON text; figures as text, so that none passes through a float.
+_LIMIT_FIELDS = tuple(field.name for field in fields(Limits))
+_LIMITS = """(SELECT {aggregate}({array}({columns})) FROM orders_risklimit r
+         WHERE r.account_id = a.id AND r.symbol IN ('', %s) AND r.strategy IN ('', %s))""".replace(
+    "{columns}", ", ".join(f"CAST(r.{name} AS text)" for name in _LIMIT_FIELDS)
+)
+_JSON = {
+    "sqlite": {"aggregate": "json_group_array", "array": "json_array"},
+    "postgresql": {"aggregate": "json_agg", "array": "json_build_array"},
+}
+
+
+@lru_cache
+def _statement(side: Side, vendor: str) -> str:
+    limits = _LIMITS.format(**_JSON[vendor])
+    lock = "" if vendor == "sqlite" else " FOR SHARE OF h, a"
+    return _STATEMENT.format(asset_column=_ASSET_COLUMN[side], limits=limits) + lock
 
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:
-    """One consistent reading. `free` is None where no balance row exists for the asset that would be spent."""
+    """One consistent reading. `free` and `reserved` are of the asset that would be spent."""
 
     account_id: int
     exchange: str
@@ -50,8 +72,11 @@ class GateFacts:
     last_synced_at: datetime | None
     balances_synced_at: datetime | None
     rules: InstrumentRules | None
-    free: Decimal | None
+    free: Decimal
+    reserved: Decimal
     caught_up_at: datetime | None
+    last_trade: LastTrade | None
+    limits: tuple[Limits, ...]
     order_id: UUID | None
     recovered_order_id: UUID | None
     remembered_order_is_gone: bool
@@ -62,6 +87,7 @@ def read_facts(
     account: str,
     symbol: str,
     side: Side,
+    strategy: str,
     intent_id: str,
     recovered_intent_ids: Sequence[str],
     remembered_client_order_id: str,
@@ -71,10 +97,9 @@ def read_facts(
     `recovered_intent_ids`: what the intent's order would be called if it had been recovered, for `live`, `testnet` and
     `simulator`, in this order (which of them it is, only the account's row says).
     """
-    statement = _BY_SIDE[side] + ("" if connection.vendor == "sqlite" else " FOR SHARE OF h, a")
-    parameters = (intent_id, *recovered_intent_ids, remembered_client_order_id, symbol, symbol, account)
+    own = (symbol, strategy, intent_id, *recovered_intent_ids, remembered_client_order_id)
     with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
+        cursor.execute(_statement(side, connection.vendor), (*own, symbol, symbol, symbol, account))
         row = cursor.fetchone()
     return None if row is None else _facts(row, has_memory=bool(remembered_client_order_id))
 
@@ -103,12 +128,50 @@ def _facts(row: tuple[Any, ...], *, has_memory: bool) -> GateFacts:
         last_synced_at=_moment(row[8]),
         balances_synced_at=_moment(row[9]),
         rules=rules,
-        free=None if row[12] is None else Decimal(row[12]),
-        caught_up_at=_moment(row[13]),
-        order_id=_uuid(row[14]),
-        recovered_order_id=_uuid(row[15]),
-        remembered_order_is_gone=has_memory and not row[16],
+        free=Decimal(0 if row[12] is None else row[12]),
+        reserved=Decimal(0 if row[13] is None else row[13]),
+        caught_up_at=_moment(row[14]),
+        last_trade=_last_trade(row[15:18]),
+        limits=_limits(row[18]),
+        order_id=_uuid(row[19]),
+        recovered_order_id=_uuid(row[20]),
+        remembered_order_is_gone=has_memory and not row[21],
     )
+
+
+def _last_trade(columns: Sequence[Any]) -> LastTrade | None:
+    price, traded_at, asked_at = columns[0], _moment(columns[1]), _moment(columns[2])
+    if price is None or traded_at is None or asked_at is None:
+        return None
+    return LastTrade(Decimal(price), traded_at, asked_at)
+
+
+_WHOLE = frozenset(
+    {
+        "id",
+        "max_open_orders",
+        "max_orders_per_second",
+        "max_orders_per_day",
+        "max_price_age",
+        "max_identical_orders",
+        "identical_window",
+    }
+)
+_TEXT = frozenset({"symbol", "strategy", "currency"})
+
+
+def _limits(found: str | list[list[str | None]] | None) -> tuple[Limits, ...]:
+    """psycopg has read the JSON already; SQLite gives text."""
+    rows = json.loads(found) if isinstance(found, str) else found or []
+    return tuple(
+        Limits(**{name: _limit(name, text) for name, text in zip(_LIMIT_FIELDS, row, strict=True)}) for row in rows
+    )
+
+
+def _limit(name: str, text: str | None) -> Any:
+    if text is None or name in _TEXT:
+        return text
+    return int(text) if name in _WHOLE else Decimal(text)
 
 
 def _moment(value: datetime | str | None) -> datetime | None:

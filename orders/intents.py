@@ -214,6 +214,14 @@ def _strategy(value: Any) -> str:
     return text
 
 
+def parse_note(field: str, value: Any, *, longest: int) -> str:
+    """Words for the record, line breaks included; no database stores NUL or half a surrogate pair."""
+    text = _text(field, value)
+    if len(text) > longest or not "".join(text.split()).isprintable():
+        raise invalid(field, f"expected at most {longest} printable characters")
+    return text
+
+
 def _submitted_at(value: Any, now: datetime) -> datetime | None:
     if value is None:
         return None

@@ -6,7 +6,7 @@ Rows here are written by `orders.book` and `orders.services` alone. Each index n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from exchanges import clock
 from exchanges.fields import ExactDecimalField
 from exchanges.models import ExchangeAccount
-from exchanges.types import Side
+from exchanges.types import ExchangeStatus, Side
 from orders import states
 from orders.ids import uuid7
 
@@ -191,6 +191,15 @@ class ExchangeOrder(models.Model):
 
     def __str__(self) -> str:
         return self.client_order_id
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # A row that tells what the exchange said without our own words for it (an import, a test) is as good as ours.
+        if self._state.adding:
+            self.symbol = self.symbol or self.order.symbol
+            if self.outcome == Outcome.IN_FLIGHT and (self.exchange_order_id or self.exchange_status):
+                refused = self.exchange_status == ExchangeStatus.REJECTED
+                self.outcome = Outcome.REJECTED if refused else Outcome.ACKNOWLEDGED
+        super().save(*args, **kwargs)
 
 
 class Fill(models.Model):
@@ -375,3 +384,69 @@ class ReconciliationBreak(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"
+
+
+class RiskLimit(models.Model):
+    """What one account, or one symbol or strategy of it, may do at most. Empty is unlimited; the tightest row wins.
+
+    Money is in `currency`, and counts the symbols that are quoted in it.
+    """
+
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.PROTECT, related_name="risk_limits", verbose_name=_("account")
+    )
+    symbol = models.CharField(_("symbol"), max_length=32, blank=True, default="", help_text=_("Empty: every symbol."))
+    strategy = models.CharField(
+        _("strategy"), max_length=64, blank=True, default="", help_text=_("Empty: every strategy.")
+    )
+    currency = models.CharField(
+        _("currency"), max_length=32, default="USDT", help_text=_("Of the amounts below: a quote asset.")
+    )
+    max_order_notional = ExactDecimalField(_("notional of one order"), null=True, blank=True)
+    max_notional_per_day = ExactDecimalField(_("notional of a day (UTC)"), null=True, blank=True)
+    max_open_orders = models.PositiveIntegerField(_("open orders"), null=True, blank=True)
+    max_orders_per_second = models.PositiveIntegerField(_("orders in a second"), null=True, blank=True)
+    max_orders_per_day = models.PositiveIntegerField(_("orders in a day (UTC)"), null=True, blank=True)
+    max_position = ExactDecimalField(
+        _("position"), null=True, blank=True, help_text=_("Of the base asset, with what open buys may add.")
+    )
+    max_price_distance = ExactDecimalField(
+        _("price distance, %"), null=True, blank=True, help_text=_("From the last trade, to either side.")
+    )
+    max_price_age = models.PositiveIntegerField(
+        _("price age, s"), default=60, help_text=_("An older last trade is none to measure by.")
+    )
+    max_identical_orders = models.PositiveIntegerField(_("identical orders"), null=True, blank=True)
+    identical_window = models.PositiveIntegerField(_("window of identical orders, s"), default=10)
+
+    class Meta:
+        verbose_name = _("risk limit")
+        verbose_name_plural = _("risk limits")
+        constraints: ClassVar = [
+            # Also the gate's look-up by account.
+            models.UniqueConstraint(
+                fields=["account", "symbol", "strategy", "currency"], name="risk_limit_unique_scope"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [str(self.account), self.symbol, self.strategy, self.currency]))
+
+
+class RiskLimitChange(models.Model):
+    """Append-only: who changed which limits, from what to what."""
+
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="+", verbose_name=_("account"))
+    at = models.DateTimeField(_("at"), default=clock.now)
+    actor = models.CharField(_("actor"), max_length=150)
+    subject = models.CharField(_("subject"), max_length=255)
+    before = models.JSONField(_("before"), default=dict)
+    after = models.JSONField(_("after"), default=dict)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = _("change of risk limits")
+        verbose_name_plural = _("changes of risk limits")
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.at:%Y-%m-%d %H:%M:%S}"

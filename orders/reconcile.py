@@ -16,8 +16,9 @@ from django.db import transaction
 from exchanges import clock
 from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound, OutcomeUnknown
 from exchanges.gateway import Gateway, get_gateway
+from exchanges.services import settle_reservations
 from exchanges.types import OrderReport, to_ms
-from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, swap
+from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, release_reservation, swap
 from orders.catchup import PAGE, ask_for, fetch_missing_fills
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 200
 TIME_BUDGET_SECONDS = 20.0
-_TAKEN_FOR = timedelta(seconds=60)
+_TAKEN_FOR = timedelta(seconds=20)  # doing it twice does no harm; a killed sweep must not cost an order its deadline
 # An order may be stamped up to a second before the timestamp it was signed with; one more for good measure.
 _EARLIER_MS = 2_000
 _GAP_LOOKS = 8
@@ -60,6 +61,7 @@ def resolve_unconfirmed() -> dict[str, int]:
             counts["failed"] += 1
             log.exception("resolve_failed", **log_fields(order))
         counts["changed"] += order.version != before
+    settle_reservations()
     if counts["looked_at"]:
         log.info("unconfirmed_resolved", **counts)
     return counts
@@ -189,6 +191,7 @@ def _settle_absent(attempt: ExchangeOrder, server_ms: int) -> Order:
                 return order
             ExchangeOrder.objects.filter(pk=attempt.pk).update(outcome=Outcome.ABSENT)
             attempt.outcome = Outcome.ABSENT
+            release_reservation(attempt)
             record_event(
                 order,
                 EventType.ABSENT,

@@ -113,9 +113,12 @@ def check_figures(rules: InstrumentRules, requested: Figures, quantised: Figures
     return Denial(violation.code, violation.text) if violation else None
 
 
-def check_balance(rules: InstrumentRules, quantised: Figures, free: Decimal) -> Denial | None:
-    """Is the free balance enough for what the order may spend?"""
+def check_balance(
+    rules: InstrumentRules, quantised: Figures, free: Decimal, estimate: Decimal | None = None
+) -> Denial | None:
+    """Is the free balance enough for what the order may spend? `estimate` is for one whose price is the market's."""
     asset, amount = quantised.spent(rules)
+    amount = estimate if amount is None else amount
     if amount is not None and amount > free:
         return Denial("INSUFFICIENT_BALANCE", f"needs {plain(amount)} {asset}, free are {plain(free)} {asset}")
     return None

@@ -26,7 +26,7 @@ from exchanges.errors import (
 )
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount
-from exchanges.services import ensure_balances, ensure_instruments, halt_trading
+from exchanges.services import ensure_balances, ensure_instruments, ensure_last_price, halt_trading
 from orders import memory
 from orders.book import (
     apply_fill,
@@ -36,6 +36,7 @@ from orders.book import (
     log_fields,
     open_account_break,
     record_event,
+    release_reservation,
     swap,
 )
 from orders.catchup import ask_for, ensure_caught_up, ensure_synced
@@ -50,10 +51,11 @@ from orders.claims import (
     new_order,
     require_same_intent,
 )
-from orders.intents import Intent, invalid
+from orders.intents import Intent, invalid, parse_note
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.results import order_result
 from orders.retry import durable
+from orders.risk_limits import PRICE_ASKED_WITHIN
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
 
 log = structlog.get_logger(__name__)
@@ -202,6 +204,8 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
         ensure_synced(account)
     elif remedy is Remedy.CATCH_UP:
         ensure_caught_up(account, symbol, trusted_since=memory.trusted_since())
+    elif remedy is Remedy.PRICE:
+        ensure_last_price(account, symbol, newer_than=started_at - PRICE_ASKED_WITHIN)
     else:
         ensure_balances(account, newer_than=started_at)
 
@@ -282,8 +286,9 @@ def _record_outcome(
                     if status is not None:
                         changes["status"] = next_status(previous, status)
                 if swap(order, **changes):
-                    current = ExchangeOrder.objects.filter(pk=attempt.pk)
-                    current.filter(outcome=Outcome.IN_FLIGHT).update(outcome=outcome)
+                    current = ExchangeOrder.objects.filter(pk=attempt.pk, outcome=Outcome.IN_FLIGHT)
+                    if current.update(outcome=outcome) and outcome == Outcome.NOT_SENT:
+                        release_reservation(attempt)
                     attempt.outcome = outcome
                     record_event(
                         order,
@@ -373,6 +378,8 @@ def cancel_order(*, account: str, intent_id: str, requested_by: str = "", reason
     Only the exchange's word makes an open order CANCELED. Trouble on the way leaves the wish recorded, and the sweep
     goes on. Needs no broker. Raises `InvalidIntent` for an unknown account or intent.
     """
+    requested_by = parse_note("requested_by", requested_by, longest=150)
+    reason = parse_note("reason", reason, longest=1000)
     owner = account_named(account)
     order = Order.objects.filter(account=owner, intent_id=intent_id).first()
     if order is None:

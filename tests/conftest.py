@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from pytest_django.fixtures import Settings
 
@@ -23,6 +26,12 @@ if TYPE_CHECKING:  # these import models, which are not ready when this file is 
     from exchanges.models import ExchangeAccount
     from tests.harness.scenario import Scenario
     from tests.harness.simulator import Simulator
+
+# The same examples every time; a busy machine is no reason to fail.
+hypothesis_settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("suite")
 
 STACK = pytest.StashKey[Stack]()
 FACTORIES = pytest.StashKey[list[ProcessFactory]]()
@@ -118,6 +127,22 @@ def redis_server(stack: Stack) -> Iterator[TestRedis]:
     yield stack.redis
     stack.redis.start()
     stack.redis.flush()
+
+
+@pytest.fixture(autouse=True)
+def fresh_memory() -> None:
+    """What one test's process learned of its exchange must not be believed of the next one's, on a port used again."""
+    modules = ("exchanges.gateway", "_server_clocks"), ("exchanges.budgets", "_known"), ("orders.services", "_accounts")
+    for module, name in modules:
+        if module in sys.modules:
+            getattr(sys.modules[module], name).clear()
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits(stack: Stack) -> None:
+    """No test inherits another's open breaker or used-up budget: they live in Redis."""
+    if stack.redis.server.process is not None:
+        stack.redis.flush()
 
 
 @pytest.fixture(scope="session")

@@ -27,12 +27,13 @@ from exchanges.errors import Transport
 from exchanges.gateway import Gateway
 from exchanges.server_clock import ServerClock
 from exchanges.simulator.clock import ServerClock as SimulatorClock
-from exchanges.simulator.dispatch import Dispatcher, Incoming
+from exchanges.simulator.dispatch import Dispatcher
 from exchanges.simulator.exchange import Exchange, Settings
 from exchanges.simulator.limits import LimitSettings
 from exchanges.simulator.model import Order, SymbolStatus, to_decimal, units
 from exchanges.simulator.params import Params
 from exchanges.simulator.rest import ROUTES
+from exchanges.simulator.wire import Incoming
 from exchanges.wire import Outcome
 
 # ccxt's raw method -> what it sends, and what the gateway calls it.

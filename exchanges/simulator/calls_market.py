@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from exchanges.simulator import candles, errors, render
+from exchanges.simulator import candles, errors
+from exchanges.simulator import render_market as render
 from exchanges.simulator.errors import ApiError
 from exchanges.simulator.model import DayStats, text
 from exchanges.simulator.operations import Call, Operation, Step, operation
@@ -23,6 +24,11 @@ def ping(call: Call) -> Step:
 
 def time(call: Call) -> Step:
     return lambda: {"serverTime": call.now_us() // call.unit}
+
+
+def system_status(call: Call) -> Step:
+    del call
+    return lambda: {"status": 0, "msg": "normal"}
 
 
 # -------------------------------------------------------------------------------------- exchangeInfo
@@ -311,6 +317,7 @@ _TICKER_NAMES = "symbol symbols symbolStatus"
 MARKET_OPERATIONS: tuple[Operation, ...] = (
     operation("GET /api/v3/ping", "ping", 1, "", ping),
     operation("GET /api/v3/time", "time", 1, "", time),
+    operation("GET /sapi/v1/system/status", "", 1, "", system_status),
     operation(
         "GET /api/v3/exchangeInfo",
         "exchangeInfo",

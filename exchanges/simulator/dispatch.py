@@ -9,78 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import orjson
+from dataclasses import dataclass
 
 from exchanges.simulator import errors, limits
 from exchanges.simulator.errors import ApiError
 from exchanges.simulator.exchange import Exchange
 from exchanges.simulator.faults import Action, Subject
+from exchanges.simulator.harm import FaultyRequest
 from exchanges.simulator.limits import order_rows
 from exchanges.simulator.model import EngineError
 from exchanges.simulator.operations import Call, Operation, Security, Step
-from exchanges.simulator.params import Params
-from exchanges.simulator.render import MILLISECONDS
 from exchanges.simulator.signing import ApiKey
+from exchanges.simulator.wire import Incoming, Reply, Wire, maintenance_reply, refusal
 
 log = logging.getLogger(__name__)
-
-HTML = (
-    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
-    "<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
-)
-
-
-class Wire(Protocol):
-    """The connection a request came by, as far as faults need it."""
-
-    def reset(self) -> None:
-        """End it with a TCP reset."""
-
-    def close(self) -> None:
-        """End it in order, without an answer."""
-
-    async def gone(self) -> None:
-        """Wait until the client is gone."""
-
-
-@dataclass(slots=True)
-class Incoming:
-    """One request as it was received. `session_key` is the key of a WebSocket session that logged on."""
-
-    api: str
-    ip: str
-    operation: Operation
-    params: Params
-    api_key: str | None
-    payload: bytes
-    unit: int = MILLISECONDS
-    session_key: ApiKey | None = None
-
-
-@dataclass(slots=True)
-class Reply:
-    """What is answered: a body, a refusal, or `raw` text as a fault wants it. `cut`: only half of it gets out."""
-
-    status: int = 200
-    body: Any = None
-    error: ApiError | None = None
-    raw: str | None = None
-    content_type: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    orders: list[dict[str, Any]] | None = None
-    cut: bool = False
-
-    def payload(self) -> Any:
-        if self.error is not None:
-            return {"code": self.error.code, "msg": self.error.message}
-        return self.body
-
-
-def refusal(error: ApiError) -> Reply:
-    return Reply(status=error.status, error=error)
 
 
 @dataclass(slots=True)
@@ -106,7 +48,7 @@ class Dispatcher:
             return maintenance_reply()
         action = exchange.faults.take(_subject(request, exchange)) if exchange.faults.rules else None
         if action is not None:
-            return await _Faulty(self, request, wire, action).run()
+            return await FaultyRequest(self, request, wire, action).run()
         if exchange.settings.latency_ms:
             return await self.execute(request)
         return self.execute_now(request)
@@ -239,144 +181,3 @@ def _subject(request: Incoming, exchange: Exchange) -> Subject:
         client_order_id=values.get("newClientOrderId") or values.get("origClientOrderId") or "",
         account=key.account if key else "",
     )
-
-
-def maintenance_reply() -> Reply:
-    return Reply(status=503, error=ApiError(-1016, "This service is no longer available.", status=503))
-
-
-class _Faulty:
-    """One request under one fault."""
-
-    def __init__(self, dispatcher: Dispatcher, request: Incoming, wire: Wire, action: Action) -> None:
-        self.dispatcher = dispatcher
-        self.exchange = dispatcher.exchange
-        self.request = request
-        self.wire = wire
-        self.action = action
-
-    async def run(self) -> Reply | None:
-        handler = getattr(self, f"_{self.action.action}")
-        reply: Reply | None = await handler()
-        return reply
-
-    async def _execute(self) -> Reply:
-        return await self.dispatcher.execute(self.request, self.action)
-
-    async def _none(self) -> Reply | None:
-        return await self._execute()
-
-    async def _reset_before(self) -> Reply | None:
-        self.wire.reset()
-        return None
-
-    async def _reset_after(self) -> Reply | None:
-        await self._execute()
-        self.wire.reset()
-        return None
-
-    async def _close_before(self) -> Reply | None:
-        self.wire.close()
-        return None
-
-    async def _close_after(self) -> Reply | None:
-        await self._execute()
-        self.wire.close()
-        return None
-
-    async def _delay_answer(self) -> Reply | None:
-        reply = await self._execute()
-        await asyncio.sleep(self.action.seconds)
-        return reply
-
-    async def _delay_execution(self) -> Reply | None:
-        """Past the time-out of the API's gateway the answer is -1007, and the execution is still to come."""
-        seconds, limit = self.action.seconds, self.exchange.settings.engine_timeout_seconds
-        if seconds < limit:
-            return await self.dispatcher.execute(self.request, self.action, lambda: asyncio.sleep(seconds))
-
-        async def late() -> None:
-            await self.dispatcher.execute(self.request, self.action, lambda: asyncio.sleep(seconds))
-
-        self.exchange.spawn(late())
-        await asyncio.sleep(limit)
-        return refusal(errors.timeout())
-
-    async def _execute_late_after_disconnect(self) -> Reply | None:
-        async def wait() -> None:
-            await self.wire.gone()
-            await asyncio.sleep(self.action.seconds)
-
-        async def late() -> None:
-            await self.dispatcher.execute(self.request, self.action, wait)
-
-        self.exchange.spawn(late())
-        await self.wire.gone()
-        return None
-
-    async def _never_answer(self) -> Reply | None:
-        if self.action.execute is not False:
-            await self._execute()
-        await self.wire.gone()
-        return None
-
-    async def _respond(self) -> Reply | None:
-        action = self.action
-        if action.execute:
-            await self._execute()
-        if action.seconds:
-            await asyncio.sleep(action.seconds)
-        raw, content_type = action.body, action.content_type
-        if not isinstance(raw, str):
-            raw = "" if raw is None else orjson.dumps(raw).decode()
-            content_type = content_type or "application/json;charset=UTF-8"
-        return Reply(
-            status=action.status,
-            raw=raw,
-            body=action.body,
-            content_type=content_type or "text/html",
-            headers=dict(action.headers),
-        )
-
-    async def _garbage(self) -> Reply | None:
-        action = self.action
-        text = '{"symbol":'
-        if action.execute is not False:
-            reply = await self._execute()
-            text = orjson.dumps(reply.payload()).decode()
-        bodies = {
-            "html": HTML,
-            "truncated": text[: len(text) // 2],
-            "empty": "",
-            "object": "{}",
-            "list": "[]",
-            "null": "null",
-            "text": "upstream connect error",
-            "cut": text,
-        }
-        content_type = "text/html" if action.kind in ("html", "text") else "application/json;charset=UTF-8"
-        return Reply(status=action.status, raw=bodies[action.kind], content_type=content_type, cut=action.kind == "cut")
-
-    async def _rate_limited(self) -> Reply | None:
-        if self.action.execute:
-            await self._execute()
-        now = self.exchange.clock.now_us()
-        limit = f"{self.exchange.limiter.settings.request_weight} request weight per 1 MINUTE"
-        return refusal(limits.too_much_weight(limit, now // 1000 + int(self.action.retry_after * 1000), now))
-
-    async def _banned(self) -> Reply | None:
-        now = self.exchange.clock.now_us()
-        return refusal(limits.banned(now + int(self.action.retry_after * 1_000_000), now))
-
-    async def _maintenance(self) -> Reply | None:
-        return maintenance_reply()
-
-    async def _timeout(self) -> Reply | None:
-        """-1007: the request reached the engine, or did not; nobody says which."""
-        if self.action.execute is not False:
-            await self._execute()
-        if self.action.seconds:
-            await asyncio.sleep(self.action.seconds)
-        error = errors.timeout()
-        error.status = self.action.status if self.action.status != 200 else error.status
-        return refusal(error)

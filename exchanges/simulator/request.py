@@ -89,7 +89,7 @@ def _check_values(request: NewOrder) -> None:
         raise EngineError(-1013, "Invalid price.")
     if request.iceberg_quantity:
         if request.time_in_force not in (None, TimeInForce.GTC):
-            raise EngineError(-1014, "Unsupported order combination")
+            raise EngineError(-1014, "Unsupported order combination.")
         if request.iceberg_quantity > (request.quantity or 0):
             raise EngineError(-1013, "IcebergQty exceeds QTY.")
 

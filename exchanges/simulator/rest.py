@@ -15,14 +15,16 @@ from aiohttp import web
 from exchanges.simulator.calls_account import ACCOUNT_OPERATIONS
 from exchanges.simulator.calls_market import MARKET_OPERATIONS
 from exchanges.simulator.calls_trading import TRADING_OPERATIONS
-from exchanges.simulator.dispatch import Dispatcher, Incoming, Reply, refusal
+from exchanges.simulator.calls_wallet import WALLET_OPERATIONS
+from exchanges.simulator.dispatch import Dispatcher
 from exchanges.simulator.errors import ApiError
 from exchanges.simulator.operations import Operation
 from exchanges.simulator.params import Params, merge_pairs
 from exchanges.simulator.render import MICROSECONDS, MILLISECONDS
 from exchanges.simulator.signing import rest_payload
+from exchanges.simulator.wire import Incoming, Reply, refusal
 
-OPERATIONS: tuple[Operation, ...] = MARKET_OPERATIONS + TRADING_OPERATIONS + ACCOUNT_OPERATIONS
+OPERATIONS: tuple[Operation, ...] = MARKET_OPERATIONS + TRADING_OPERATIONS + ACCOUNT_OPERATIONS + WALLET_OPERATIONS
 ROUTES: Mapping[tuple[str, str], Operation] = {(item.method, item.path): item for item in OPERATIONS}
 REMOVED_PATHS = ("/api/v1/userDataStream", "/api/v3/userDataStream")
 JSON = "application/json;charset=UTF-8"

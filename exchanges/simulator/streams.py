@@ -15,10 +15,11 @@ from exchanges.simulator.errors import ApiError
 from exchanges.simulator.exchange import Exchange
 from exchanges.simulator.faults import Action, Subject
 from exchanges.simulator.model import Event
-from exchanges.simulator.render import event_row
+from exchanges.simulator.render_events import event_row
 from exchanges.simulator.signing import ApiKey
 
 MAX_QUEUE = 20_000
+HARD_LIMIT = MAX_QUEUE + 1_000
 MAX_SUBSCRIPTION_IDS = 65_535
 FLUSH_SECONDS = 0.2
 REORDER_SECONDS = 1.0
@@ -45,6 +46,11 @@ class Outbox:
 
     def put(self, frame: str) -> None:
         if self.half_open:
+            return
+        if len(self._frames) > HARD_LIMIT:
+            # Sending is stuck in a client that does not read at all: no farewell would reach it.
+            self._frames.clear()
+            self.reset()
             return
         self._frames.append(frame)
         self._idle.clear()

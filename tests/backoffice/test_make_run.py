@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stack(folder: Path) -> Iterator[ChildProcess]:
+def make_run(folder: Path) -> Iterator[ChildProcess]:
     unset = ("DATABASE_URL", "REDIS_URL", "DJANGO_ALLOW_ASYNC_UNSAFE", "SECRET_KEY")
     env = {name: value for name, value in os.environ.items() if name not in unset and not name.startswith("EXCHANGE_")}
     env |= {"PORT": str(embedded.free_port()), "SIMULATOR_PORT": str(embedded.free_port())}
@@ -86,11 +86,11 @@ def log_in(url: str, name: str, password: str) -> requests.Response:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc")
-def test_make_run__trades_stops_continues_and_leaves_nothing(folder: Path, stack: ChildProcess) -> None:
-    stack.start(wait=False)
-    stack.wait_until_ready(timeout=120)
-    url = re.search(r"(http://\S+)/admin/", stack.output())[1]  # type: ignore[index]
-    logins = re.findall(r"^ +(admin|trader|viewer) +(\S+)", stack.output(), re.MULTILINE)
+def test_make_run__trades_stops_continues_and_leaves_nothing(folder: Path, make_run: ChildProcess) -> None:
+    make_run.start(wait=False)
+    make_run.wait_until_ready(timeout=120)
+    url = re.search(r"(http://\S+)/admin/", make_run.output())[1]  # type: ignore[index]
+    logins = re.findall(r"^ +(admin|trader|viewer) +(\S+)", make_run.output(), re.MULTILINE)
     assert len(logins) == 3
     for name, password in logins:
         page = log_in(url, name, password)
@@ -99,16 +99,16 @@ def test_make_run__trades_stops_continues_and_leaves_nothing(folder: Path, stack
     assert {log.stem for log in (folder / "var/log").glob("*.log")} >= ALL_CHILDREN
     wait_for(lambda: filled_orders(folder), timeout=60, what="the demo bot's first order is filled")
 
-    assert interrupt(stack) < 10
-    assert stack.running.returncode == 0
+    assert interrupt(make_run) < 10
+    assert make_run.running.returncode == 0
     assert processes_in(folder) == []
     before = filled_orders(folder)
 
-    stack.start(wait=False)
-    stack.wait_until_ready(timeout=120)
-    assert re.findall(r"^ +(admin|trader|viewer) +(\S+)", stack.output(), re.MULTILINE) == logins
+    make_run.start(wait=False)
+    make_run.wait_until_ready(timeout=120)
+    assert re.findall(r"^ +(admin|trader|viewer) +(\S+)", make_run.output(), re.MULTILINE) == logins
     wait_for(lambda: filled_orders(folder) > before, timeout=60, what="the old orders are there, and new ones come")
 
-    os.kill(stack.pid, signal.SIGKILL)
-    stack.running.wait()
+    os.kill(make_run.pid, signal.SIGKILL)
+    make_run.running.wait()
     wait_for(lambda: not processes_in(folder), timeout=20, what="every child of the killed supervisor has ended")

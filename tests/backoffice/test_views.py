@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
-from exchanges import clock, metrics, reachability
+from exchanges import clock, limits, metrics, reachability
 from exchanges.models import Environment, ExchangeAccount, StreamState
 from exchanges.services import halt_trading
 from tests.factories import ExchangeAccountFactory, OrderFactory, ReconciliationBreakFactory
@@ -34,7 +34,8 @@ def _nothing_known_of_exchanges() -> Iterator[None]:
 
 
 @pytest.fixture
-def exchange() -> Iterator[FakeExchange]:
+def exchange(redis_server: TestRedis) -> Iterator[FakeExchange]:
+    """With limits and breakers of its own: the server is empty."""
     with FakeExchange().installed() as exchange:
         yield exchange
 
@@ -216,25 +217,37 @@ def test_metrics__tell_breaks_states_and_the_last_sync(client: Client, demo: Exc
     assert value(scrape(client), "trading_halted") == 1
 
 
-def test_metrics__tell_how_the_stream_does(client: Client, demo: ExchangeAccount) -> None:
-    def figures() -> list[float | None]:
-        families = scrape(client)
-        names = ("connected", "in_sync", "seconds_since_event")
-        return [value(families, f"stream_{name}", account="demo") for name in names]
-
-    assert figures() == [0, 0, float("inf")]
+def test_metrics__tell_how_the_private_streams_do(client: Client, demo: ExchangeAccount) -> None:
     now = clock.now()
-    state = StreamState.objects.create(
-        account=demo, alive_at=now, connected_since=now, in_sync_since=now, last_event_at=now, lag_ms=7
+    known = {"connected_since": now, "in_sync_since": now, "last_event_at": now - timedelta(seconds=60), "lag_ms": 250}
+    StreamState.objects.create(account=demo, alive_at=now, **known)
+    StreamState.objects.create(
+        account=ExchangeAccountFactory(name="forgotten"), alive_at=now - timedelta(hours=1), in_sync_since=now
     )
-    assert figures() == [1, 1, pytest.approx(30, abs=30)]
-    assert value(scrape(client), "stream_lag_seconds", account="demo") == 0.007
-    state.alive_at = now - timedelta(minutes=1)  # its listener was killed
-    state.save()
-    assert figures()[:2] == [0, 0]
+    ExchangeAccountFactory(name="without")
+    families = scrape(client)
+    in_sync = {s.labels["account"]: s.value for s in families["backoffice_stream_in_sync"].samples}
+    assert in_sync == {"demo": 1, "forgotten": 0, "without": 0}
+    connected = {s.labels["account"]: s.value for s in families["backoffice_stream_connected"].samples}
+    assert connected == {"demo": 1, "forgotten": 0, "without": 0}
+    assert [s.value for s in families["backoffice_stream_lag_seconds"].samples] == [0.25]
+    assert value(families, "stream_seconds_since_event", account="demo") == pytest.approx(60, abs=30)
 
 
-def test_metrics__counters_of_all_processes(client: Client, demo: ExchangeAccount, redis_server: TestRedis) -> None:
+def test_metrics__tell_which_breakers_are_open(client: Client, demo: ExchangeAccount, redis_server: TestRedis) -> None:
+    limits.force_breaker("demo", limits.Kind.PLACE, "open")
+    limits.force_breaker("demo", limits.Kind.READ, "closed")
+    families = scrape(client)
+    states = {s.labels["kind"]: s.value for s in families["backoffice_breaker_open"].samples}
+    assert states == {"place": 1, "cancel": 0, "read": 0}
+    redis_server.stop()
+    assert scrape(client)["backoffice_breaker_open"].samples == []
+
+
+def test_metrics__counters_of_all_processes(
+    client: Client, demo: ExchangeAccount, redis_server: TestRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_paused_until", 0.0)  # another test may have stopped the server just now
     for outcome in ("ok", "ok", "NotSent"):
         metrics.count("exchange_calls", account="demo", call="place", outcome=outcome)
     metrics.count("odd-name", **{"a.b": 'quote " and \\'})
@@ -260,7 +273,7 @@ def test_metrics__ask_as_many_questions_whatever_the_number_of_accounts(
 
 
 def test_metrics__without_a_database_are_unavailable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExchangeAccount.objects, "all", no_database)
+    monkeypatch.setattr(ExchangeAccount.objects, "select_related", no_database)
     response = client.get("/metrics")
     assert response.status_code == 503
     assert b"10.0.0.7" not in response.content

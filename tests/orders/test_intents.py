@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exchanges.types import plain
@@ -145,6 +145,7 @@ def test_parse_intent__plain_text_of_any_decimal_comes_back_equal(value: Decimal
     assert parse(LIMIT, quantity=plain(value)).quantity == value
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted({*LIMIT, "stop_price", "strategy"})), st.text() | st.floats() | st.none())
 )

@@ -15,6 +15,7 @@ from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import get_gateway
 from exchanges.models import Balance, ExchangeAccount, StreamState
+from exchanges.services import ensure_balances
 from exchanges.stream_events import Bad, StreamEvent, read_event
 from orders import listener, services
 from orders.catchup import ask_for, sync_open_orders
@@ -141,7 +142,7 @@ def test_apply__a_closed_order_that_is_shown_alive_takes_the_exchanges_state(own
 
 def test_apply__a_deposit_is_read_not_added(owner: ExchangeAccount, exchange: FakeExchange) -> None:
     live = LiveAccount(owner)
-    services.ensure_balances(owner, newer_than=clock.now())
+    ensure_balances(owner, newer_than=clock.now())
     exchange.simulator.engine.deposit("demo", "USDT", 5 * 10**8)
     now = clock.now_ms() + 1
     positions = {"e": "outboundAccountPosition", "E": now, "u": now,
@@ -153,7 +154,7 @@ def test_apply__a_deposit_is_read_not_added(owner: ExchangeAccount, exchange: Fa
 
 
 def test_apply__an_outside_lock_is_read(owner: ExchangeAccount, exchange: FakeExchange) -> None:
-    services.ensure_balances(owner, newer_than=clock.now())
+    ensure_balances(owner, newer_than=clock.now())
     exchange.simulator.engine.external_lock("demo", "USDT", 5 * 10**8)
     now = clock.now_ms()
     row = {"e": "externalLockUpdate", "E": now, "a": "USDT", "d": "5.00000000", "T": now}

@@ -9,7 +9,7 @@ import pytest
 
 from exchanges.models import ExchangeAccount
 from tests.conftest import FACTORIES, FAST_TIMING
-from tests.harness.processes import ProcessFactory
+from tests.harness.processes import ChildProcess, ProcessFactory
 from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
 from tests.harness.simulator import Simulator
@@ -33,28 +33,74 @@ def lasting_processes(
 
 
 @pytest.fixture
+def parts(
+    request: pytest.FixtureRequest,
+    transactional_db: None,
+    lasting_processes: ProcessFactory,
+    account: ExchangeAccount,
+    fast_timing: None,
+) -> ProcessFactory:
+    """The module's processes on this test's empty tables, empty Redis and fresh simulator."""
+    request.node.stash.setdefault(FACTORIES, []).append(lasting_processes)
+    return lasting_processes
+
+
+def at_work(processes: ProcessFactory, name: str, *, queues: str = "") -> ChildProcess:
+    """The module's worker of this name, started if need be."""
+    for child in processes.started:
+        if child.name == name:
+            if not child.is_alive:
+                child.start()
+            child.resume()
+            return child
+    return processes.worker(name, queues=queues)
+
+
+def leave(processes: ProcessFactory, name: str) -> None:
+    for child in processes.started:
+        if child.name == name and child.is_alive:
+            child.stop()
+
+
+@pytest.fixture
 def desk(
     request: pytest.FixtureRequest,
     stack: Stack,
-    transactional_db: None,
-    lasting_processes: ProcessFactory,
+    parts: ProcessFactory,
     redis_server: TestRedis,
     account: ExchangeAccount,
     simulator: Simulator,
-    fast_timing: None,
 ) -> Scenario:
     """As `scenario`, with the module's worker."""
-    request.node.stash.setdefault(FACTORIES, []).append(lasting_processes)
-    started = lasting_processes.started
-    if not started:
-        lasting_processes.worker()
-    elif not started[0].is_alive:
-        started[0].start()
+    if "colleague" not in request.fixturenames:
+        leave(parts, "colleague")
     return Scenario(
         account=account,
         simulator=simulator,
         postgres=stack.postgres if stack.owns_database else None,
         redis=redis_server,
-        processes=lasting_processes,
-        worker=started[0],
+        processes=parts,
+        worker=at_work(parts, "worker"),
+    )
+
+
+@pytest.fixture
+def colleague(desk: Scenario) -> ChildProcess:
+    """A second worker beside the desk's own."""
+    return at_work(desk.processes, "colleague")
+
+
+@pytest.fixture
+def pair(
+    stack: Stack, parts: ProcessFactory, redis_server: TestRedis, account: ExchangeAccount, simulator: Simulator
+) -> Scenario:
+    """Two workers, one a queue: `worker` takes the orders, and while it is dead or paused another one sweeps."""
+    at_work(parts, "sweeper", queues="sync")
+    return Scenario(
+        account=account,
+        simulator=simulator,
+        postgres=stack.postgres if stack.owns_database else None,
+        redis=redis_server,
+        processes=parts,
+        worker=at_work(parts, "trader", queues="trading"),
     )

@@ -56,6 +56,7 @@ def test_place__stuck_before_the_engine_is_refused_there_and_sent_again(desk: Sc
     assert_book_equals_truth(desk, placed=1)
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("arguments", [MARKET_BUY, LIMIT_BUY], ids=["MARKET", "LIMIT"])
 def test_place__invisible_for_three_seconds_with_its_answer_lost_is_waited_for(
     desk: Scenario, arguments: dict[str, Any]
@@ -100,6 +101,7 @@ def test_cancel__an_order_still_invisible_is_cancelled_once_it_shows(desk: Scena
     assert_book_equals_truth(desk, placed=1)
 
 
+@pytest.mark.long
 def test_sync__late_evidence_of_a_second_order_cancels_the_younger(desk: Scenario) -> None:
     """The exchange breaks its own word and executes after all its times are over: people see it, one order stays."""
     late: dict[str, Any] = {"match": POST_ORDER, "seconds": 6}

@@ -36,7 +36,6 @@ def busy(desk: Scenario) -> Scenario:
     return desk
 
 
-@pytest.mark.both_databases
 def test_submit__an_intent_whose_rows_are_lost_is_adopted(busy: Scenario) -> None:
     assert place("i-1", MARKET_BUY)["status"] == "FILLED"
     lose("i-1")

@@ -27,7 +27,8 @@ def submit(intent_id: str = "i-1", **changes: Any) -> Order:
 @pytest.fixture
 def listener(account: Any, simulator: Any, processes: Any) -> Any:
     simulator.control.set_price("BTCUSDT", "60000")
-    return processes.command("listen_user_stream", ready="stream_in_sync")
+    # Its second look is over, too: whatever comes from now on, the stream has brought.
+    return processes.command("listen_user_stream", ready="account_reconciled")
 
 
 def is_in_sync() -> bool:

@@ -28,6 +28,7 @@ class Command(BaseCommand):
     help = (
         "Enqueue the orders of a CSV or JSON Lines file; its columns are the arguments of orders.submit_order, an empty"
         " cell is an absent argument. Sending the same file again is safe: an intent id places one order for ever."
+        " An order that cannot be sent within PLACE_WITHIN_SECONDS (or its place_within_seconds) is not sent."
         " Exit status 1 if any line was bad, 2 if the broker does not answer."
     )
 

@@ -57,6 +57,14 @@ def test_load_markets__limits_and_precision(exchange: Any) -> None:
     assert len(exchange.markets) == 7
 
 
+def test_load_markets__with_everything_it_asks_for_by_itself(sim: ThreadedSimulator) -> None:
+    plain = options(sim) | {"options": {"fetchMarkets": {"types": ["spot"]}}}
+    exchange = ccxt.binance(plain)
+    assert SYMBOL in exchange.load_markets()
+    assert "BTC" in exchange.currencies
+    assert exchange.fetch_status()["status"] == "ok"
+
+
 def test_order__place_fetch_fill_cancel(exchange: Any, control: ControlClient) -> None:
     order = exchange.create_order(SYMBOL, "limit", "buy", "0.01", "50000", {"clientOrderId": "cx-1"})
     assert (order["status"], order["clientOrderId"]) == ("open", "cx-1")

@@ -96,7 +96,7 @@ def test_parameters__superfluous(kind: str, name: str) -> None:
             "LIMIT",
             {**VALID["LIMIT"], "iceberg_quantity": "0.5", "time_in_force": "IOC"},
             -1014,
-            "Unsupported order combination",
+            "Unsupported order combination.",
         ),
         ("LIMIT", {**VALID["LIMIT"], "strategy_type": 999_999}, -1134, "strategyType was less than 1000000."),
     ],

@@ -61,10 +61,8 @@ def test_close__ends_without_answer(client: RawClient, control: ControlClient, a
 
 def test_delay_answer__executes_at_once(client: RawClient, control: ControlClient) -> None:
     control.faults.add("delay_answer", match=ORDER, seconds=0.4)
-    started = now_ms()
     answer = client.place(newClientOrderId="a").json()
-    assert now_ms() - started >= 400
-    assert answer["transactTime"] - started < 300
+    assert now_ms() - answer["transactTime"] >= 390
 
 
 def test_delay_execution__executes_late(client: RawClient, control: ControlClient) -> None:
@@ -74,8 +72,8 @@ def test_delay_execution__executes_late(client: RawClient, control: ControlClien
 
 
 def test_delay_execution__past_the_window_is_refused_and_counted(client: RawClient, control: ControlClient) -> None:
-    control.faults.add("delay_execution", match=ORDER, seconds=0.3)
-    response = client.place(newClientOrderId="a", recvWindow=200)
+    control.faults.add("delay_execution", match=ORDER, seconds=0.8)
+    response = client.place(newClientOrderId="a", recvWindow=600)
     assert refusal(response) == (400, -1021, "Timestamp for this request is outside of the recvWindow.")
     assert control.truth().accepted("a") == 0
     # The check just before the engine counts the order although it refuses it.
@@ -104,10 +102,10 @@ def test_execute_late_after_disconnect__the_client_is_long_gone(client: RawClien
 def test_execute_late_after_disconnect__is_fenced_by_the_timestamp(
     client: RawClient, control: ControlClient, skip: bool, accepted: int
 ) -> None:
-    control.faults.add("execute_late_after_disconnect", match=ORDER, seconds=0.3, skip_engine_check=skip)
+    control.faults.add("execute_late_after_disconnect", match=ORDER, seconds=0.7, skip_engine_check=skip)
     client.timeout = 0.2
     with pytest.raises(requests.ReadTimeout):
-        client.place(newClientOrderId="a", recvWindow=300)
+        client.place(newClientOrderId="a", recvWindow=600)
     client.session.close()
     # Either way the order goes through the engine's gate once, which the count shows.
     assert until(lambda: client_count(control, client) == 1)
@@ -197,7 +195,7 @@ def test_maintenance__of_everything(client: RawClient, control: ControlClient) -
 
 
 def test_invisible__unknown_to_every_query_then_known(client: RawClient, control: ControlClient) -> None:
-    control.faults.add(match=ORDER, invisible_for=0.6)
+    control.faults.add(match=ORDER, invisible_for=1.5)
     order_id = client.place(newClientOrderId="a").json()["orderId"]
     control.fill("BTCUSDT", order_id, quantity="0.004")
     symbol = {"symbol": "BTCUSDT"}
@@ -216,7 +214,7 @@ def test_invisible__unknown_to_every_query_then_known(client: RawClient, control
 
 
 def test_invisible__together_with_a_lost_answer(client: RawClient, control: ControlClient) -> None:
-    control.faults.add("reset_after", match=ORDER, invisible_for=0.5)
+    control.faults.add("reset_after", match=ORDER, invisible_for=1.0)
     with pytest.raises(requests.ConnectionError):
         client.place(newClientOrderId="a")
     assert refusal(client.order("a"))[1] == -2013
@@ -225,8 +223,8 @@ def test_invisible__together_with_a_lost_answer(client: RawClient, control: Cont
 
 def test_stale_reads__lag_behind_the_engine(client: RawClient, control: ControlClient) -> None:
     client.place(newClientOrderId="old")
-    assert until(lambda: client.order("old").json()["updateTime"] < now_ms() - 300)
-    rule = control.faults.add(match={"method": "GET"}, times=None, stale_for=0.3)
+    assert until(lambda: client.order("old").json()["updateTime"] < now_ms() - 1_000)
+    rule = control.faults.add(match={"method": "GET"}, times=None, stale_for=1.0)
     client.place(newClientOrderId="new")
     client.signed("DELETE", "order", {"symbol": "BTCUSDT", "origClientOrderId": "old"})
     assert refusal(client.order("new"))[1] == -2013
@@ -330,9 +328,9 @@ def test_random__storm_leaves_the_books_right(client: RawClient, control: Contro
 def test_latency__is_half_before_and_half_after_the_engine(client: RawClient, control: ControlClient) -> None:
     control.settings(latency_ms=300)
     started = now_ms()
-    executed = client.place().json()["transactTime"] - started
-    assert now_ms() - started >= 300
-    assert 150 <= executed < 290
+    executed = client.place().json()["transactTime"]
+    assert executed - started >= 149
+    assert now_ms() - executed >= 149
 
 
 @pytest.mark.parametrize(

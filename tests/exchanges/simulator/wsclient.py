@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
+from exchanges.simulator.server import ThreadedSimulator
 from tests.exchanges.simulator.conftest import KEY, SECRET, PrivateKey, now_ms, sign_text
 
 TIMEOUT = 5.0
@@ -108,3 +109,20 @@ class WsClient:
 async def connect(url: str, *, autoping: bool = True) -> AsyncIterator[WsClient]:
     async with aiohttp.ClientSession() as session, session.ws_connect(url, autoping=autoping) as socket:
         yield WsClient(socket)
+
+
+Scenario = Callable[[WsClient], Awaitable[None]]
+
+
+def run(sim: ThreadedSimulator, scenario: Scenario, *, query: str = "", autoping: bool = True) -> None:
+    """One connection, one scenario, in time."""
+
+    async def main() -> None:
+        async with connect(sim.ws_url + query, autoping=autoping) as client:
+            await asyncio.wait_for(scenario(client), 20)
+
+    asyncio.run(main())
+
+
+def error_of(frame: dict[str, Any]) -> tuple[int, int]:
+    return frame["status"], frame["error"]["code"]

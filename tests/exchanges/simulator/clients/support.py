@@ -5,6 +5,7 @@ A driver is started with one JSON argument (addresses and keys) and exits with 0
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -52,6 +53,31 @@ def until(condition: Callable[[], bool]) -> None:
         if time.monotonic() > end:
             raise AssertionError("waited in vain")
         time.sleep(0.02)
+
+
+class Sweep:
+    """Calls one method after the other and reports all that failed, not only the first."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.failures: list[str] = []
+
+    def __call__(self, name: str, *args: Any, **keys: Any) -> Any:
+        try:
+            return getattr(self.target, name)(*args, **keys)
+        except Exception as error:  # noqa: BLE001 - reported by `check`
+            self.failures.append(f"{name} {args} {keys}: {type(error).__name__} {error}")
+            return None
+
+    async def wait(self, name: str, *args: Any, **keys: Any) -> Any:
+        try:
+            return await asyncio.wait_for(getattr(self.target, name)(*args, **keys), ENOUGH_SECONDS)
+        except Exception as error:  # noqa: BLE001 - reported by `check`
+            self.failures.append(f"{name} {args} {keys}: {type(error).__name__} {error}")
+            return None
+
+    def check(self) -> None:
+        assert not self.failures, "\n".join(self.failures)
 
 
 class Complaints(logging.Handler):

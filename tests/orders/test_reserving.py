@@ -1,0 +1,138 @@
+"""What a placement holds back and gives back, against the simulator; and 200 orders at once on one balance."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from exchanges import clock
+from exchanges.models import Balance, ExchangeAccount, Reservation
+from exchanges.services import settle_reservations, sync_balances
+from orders import services
+from orders.intents import parse_intent
+from orders.models import Order
+from orders.reconcile import resolve_unconfirmed
+from tests.harness.simulator import Simulator
+from tests.harness.waiting import wait_for
+
+D = Decimal
+RESTING = {"order_type": "LIMIT", "quantity": "0.01", "price": "50000"}
+POST_ORDER = {"method": "POST", "path": "/api/v3/order"}
+
+
+@pytest.fixture(autouse=True)
+def _market(account: ExchangeAccount, simulator: Simulator) -> None:
+    simulator.control.set_price("BTCUSDT", "60000")
+
+
+def submit(**arguments: Any) -> Order:
+    given = {"intent_id": "i-1", "account": "demo", "symbol": "BTCUSDT", "side": "BUY", **RESTING, **arguments}
+    return services.submit_order(parse_intent({k: v for k, v in given.items() if v is not None}, now=clock.now()))
+
+
+def reserved(asset: str = "USDT") -> Decimal:
+    row = Balance.objects.get(account__name="demo", asset=asset)
+    total = sum((r.amount for r in Reservation.objects.filter(asset=asset)), D(0))
+    assert row.reserved == total
+    return total
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__holds_back_what_it_may_spend_until_the_exchange_shows_it(account: ExchangeAccount) -> None:
+    submit()
+    assert reserved() == 500
+    sync_balances(account)
+    row = Balance.objects.get(account=account, asset="USDT")
+    assert (row.reserved, row.locked) == (0, 500)
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__a_fill_is_held_back_until_the_figures_show_it(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    order = submit(side="SELL", price="70000")
+    simulator.control.fill("BTCUSDT", client_order_id=order.exchange_orders.get().client_order_id)
+    assert services.cancel_order(account="demo", intent_id="i-1").status == "FILLED"
+    assert reserved("BTC") == D("0.01")
+    sync_balances(account)
+    assert reserved("BTC") == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__a_canceled_order_gives_back_at_once() -> None:
+    submit()
+    services.cancel_order(account="demo", intent_id="i-1")
+    assert reserved() == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+@pytest.mark.parametrize(("http_status", "code", "status"), [(400, -2010, "REJECTED"), (429, -1003, "CREATED")])
+def test_submit_order__a_refused_request_gives_back_at_once(
+    simulator: Simulator, http_status: int, code: int, status: str
+) -> None:
+    body = json.dumps({"code": code, "msg": "Account has insufficient balance for requested action."})
+    simulator.control.faults.add("respond", match=POST_ORDER, status=http_status, body=body)
+    assert submit().status == status
+    assert reserved() == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__waits_for_money_that_is_reserved_and_denies_for_money_that_is_gone(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    sync_balances(account)
+    free = Balance.objects.get(account=account, asset="USDT").free
+    Balance.objects.filter(account=account, asset="USDT").update(reserved=free)
+    waiting = submit()
+    assert waiting.status == "CREATED"
+    assert "reserved for orders on their way" in waiting.events.get(event_type="WAITING").details["reason"]
+    denied = submit(intent_id="i-2", quantity="9", price="59000")
+    assert (denied.status, denied.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")
+    assert simulator.control.truth().accepted_total() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_submit_order__two_hundred_at_once_spend_what_there_is_and_no_more(
+    account: ExchangeAccount, simulator: Simulator, fast_timing: None
+) -> None:
+    """The balance pays for 120 of them: these the exchange takes, none does it have to refuse."""
+    sync_balances(account)
+    free = Balance.objects.get(account=account, asset="USDT").free
+    simulator.control.withdraw("USDT", free - 120 * 500)
+    sync_balances(account)
+    sums: list[Decimal] = []
+
+    def bot(number: int) -> None:
+        try:
+            for i in range(25):
+                submit(intent_id=f"i-{number}-{i}", place_within_seconds=60)
+                sums.append(Balance.objects.get(account=account, asset="USDT").reserved)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(bot, range(8)))
+
+    def all_are_decided() -> bool:
+        resolve_unconfirmed()
+        return not Order.objects.filter(status__in=["CREATED", "PENDING_NEW"]).exists()
+
+    wait_for(all_are_decided, timeout=60, what="every order is sent or denied")
+    statuses = [str(status) for status in Order.objects.values_list("status", flat=True)]
+    assert statuses.count("NEW") == 120
+    assert statuses.count("DENIED") == 80
+    assert simulator.control.truth().accepted_total() == 120
+    assert 0 <= min(sums) <= max(sums) <= 120 * 500
+    sync_balances(account)
+    settle_reservations()
+    assert reserved() == 0

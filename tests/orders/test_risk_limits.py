@@ -1,0 +1,206 @@
+"""Each limit on either side of its boundary, pure; then the same through the gate, with what was sent before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from exchanges import clock
+from exchanges.models import Balance, ExchangeAccount, LastPrice
+from exchanges.services import sync_balances
+from exchanges.types import InstrumentRules, OrderType, Side
+from orders import services
+from orders.intents import parse_intent
+from orders.models import Order, RiskLimit
+from orders.risk_limits import (
+    LIVE_DEFAULTS,
+    LastTrade,
+    Limits,
+    Usage,
+    check_limits,
+    check_usage,
+    needs_price,
+    with_live_defaults,
+)
+from tests.harness.simulator import Simulator
+from tests.orders.test_risk import RULES, figures
+
+D = Decimal
+NOW = clock.now()
+LAST = LastTrade(D(60000), NOW - timedelta(seconds=60), NOW)
+MARKET: dict[str, Any] = {"order_type": OrderType.MARKET, "price": None}
+
+
+def code(row: Limits, *, last: LastTrade | None = LAST, rules: InstrumentRules = RULES, **changes: Any) -> str | None:
+    denial = check_limits([row], rules, figures(**changes), last, NOW)
+    return denial.code if denial else None
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "expected"),
+    [
+        (Limits(currency="USDT", max_order_notional=D(600)), {}, None),
+        (Limits(currency="USDT", max_order_notional=D("599.99")), {}, "LIMIT_ORDER_NOTIONAL"),
+        (Limits(currency="USDT", max_order_notional=D(630)), MARKET, None),  # 0.01 at 60000, and 5 % more
+        (Limits(currency="USDT", max_order_notional=D("629.99")), MARKET, "LIMIT_ORDER_NOTIONAL"),
+        (Limits(currency="USDT", max_order_notional=D(630)), {**MARKET, "last": None}, "PRICE_UNKNOWN"),
+        (Limits(currency="", max_order_notional=D(600)), {}, None),
+        (Limits(currency="BTC", max_order_notional=D(600)), {}, "LIMIT_CURRENCY"),
+        (Limits(max_price_distance=D(1)), {"price": D("60600")}, None),
+        (Limits(max_price_distance=D(1)), {"price": D("60600.01")}, "LIMIT_PRICE_DISTANCE"),
+        (Limits(max_price_distance=D(1)), {"price": D("59400")}, None),
+        (Limits(max_price_distance=D(1)), {"price": D("59399.99")}, "LIMIT_PRICE_DISTANCE"),
+        (Limits(max_price_distance=D(1), max_price_age=60), {}, None),
+        (Limits(max_price_distance=D(1), max_price_age=59), {}, "PRICE_TOO_OLD"),
+        (Limits(max_price_distance=D(1)), {"last": None}, "PRICE_UNKNOWN"),
+        (Limits(max_price_distance=D(1)), MARKET, None),  # it has no price to be wrong
+    ],
+)
+def test_check_limits__either_side_of_each_boundary(row: Limits, changes: dict[str, Any], expected: str | None) -> None:
+    assert code(row, **changes) == expected
+
+
+def test_check_limits__the_tightest_row_wins() -> None:
+    wide, tight = (Limits(currency="USDT", max_order_notional=D(n)) for n in (1000, 500))
+    denial = check_limits([wide, tight], RULES, figures(), LAST, NOW)
+    assert denial is not None
+    assert denial.text == "notional would be 600, at most 500 USDT are allowed"
+
+
+@pytest.mark.parametrize(
+    ("row", "usage", "changes", "expected"),
+    [
+        (Limits(max_open_orders=3), Usage(open_orders=2), {}, None),
+        (Limits(max_open_orders=3), Usage(open_orders=3), {}, "LIMIT_OPEN_ORDERS"),
+        (Limits(max_open_orders=0), Usage(), {}, "LIMIT_OPEN_ORDERS"),
+        (Limits(max_orders_per_second=3), Usage(orders_this_second=2), {}, None),
+        (Limits(max_orders_per_second=3), Usage(orders_this_second=3), {}, "LIMIT_ORDERS_PER_SECOND"),
+        (Limits(max_orders_per_day=3), Usage(orders_today=2), {}, None),
+        (Limits(max_orders_per_day=3), Usage(orders_today=3), {}, "LIMIT_ORDERS_PER_DAY"),
+        (Limits(max_notional_per_day=D(1000)), Usage(notional_today=D(400)), {}, None),
+        (Limits(max_notional_per_day=D(1000)), Usage(notional_today=D("400.01")), {}, "LIMIT_NOTIONAL_PER_DAY"),
+        (Limits(max_position=D("0.5")), Usage(position=D("0.49")), {}, None),
+        (Limits(max_position=D("0.5")), Usage(position=D("0.491")), {}, "LIMIT_POSITION"),
+        (Limits(max_position=D("0.5")), Usage(position=D(9)), {"side": Side.SELL}, None),  # a sale lowers it
+        (Limits(max_identical_orders=2), Usage(identical_orders=1), {}, None),
+        (Limits(max_identical_orders=2), Usage(identical_orders=2), {}, "LIMIT_REPEATED_ORDER"),
+    ],
+)
+def test_check_usage__either_side_of_each_boundary(
+    row: Limits, usage: Usage, changes: dict[str, Any], expected: str | None
+) -> None:
+    denial = check_usage(row, usage, RULES, figures(**changes), LAST)
+    assert (denial.code if denial else None) == expected
+
+
+def test_with_live_defaults__fill_only_what_no_row_sets() -> None:
+    assert with_live_defaults([]) == [LIVE_DEFAULTS]
+    row = Limits(id=1, currency="USDT", max_order_notional=D(5000))
+    own, built_in = with_live_defaults([row])
+    assert own is row
+    assert built_in.max_order_notional is None
+    assert built_in.max_open_orders == LIVE_DEFAULTS.max_open_orders
+
+
+def test_needs_price__only_where_a_limit_measures_by_it() -> None:
+    assert not needs_price([Limits(max_open_orders=1)], figures())
+    assert not needs_price([Limits(max_order_notional=D(1))], figures())
+    assert needs_price([Limits(max_order_notional=D(1))], figures(**MARKET))
+    assert needs_price([Limits(max_price_distance=D(1))], figures())
+
+
+# -- through the gate ----------------------------------------------------------------------------------------------
+
+on_both = [pytest.mark.django_db, pytest.mark.both_databases]
+RESTING = {"order_type": "LIMIT", "quantity": "0.01", "price": "50000"}
+
+
+@pytest.fixture
+def market(account: ExchangeAccount, simulator: Simulator) -> ExchangeAccount:
+    simulator.control.set_price("BTCUSDT", "60000")
+    return account
+
+
+def submit(intent_id: str, **arguments: Any) -> Order:
+    given = {"intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", **RESTING, **arguments}
+    return services.submit_order(parse_intent({k: v for k, v in given.items() if v is not None}, now=clock.now()))
+
+
+def last_price(price: str) -> None:
+    LastPrice.objects.create(
+        exchange="binance",
+        environment="simulator",
+        symbol="BTCUSDT",
+        price=D(price),
+        traded_at=clock.now(),
+        asked_at=clock.now(),
+    )
+
+
+class TestGate:
+    pytestmark = on_both
+
+    @pytest.mark.parametrize(
+        ("limits", "denied_as"),
+        [
+            ({"max_order_notional": D("499.99")}, ["LIMIT_ORDER_NOTIONAL"]),
+            ({"max_open_orders": 1}, ["", "LIMIT_OPEN_ORDERS"]),
+            ({"max_orders_per_second": 1}, ["", "LIMIT_ORDERS_PER_SECOND"]),
+            ({"max_orders_per_day": 1}, ["", "LIMIT_ORDERS_PER_DAY"]),
+            ({"max_notional_per_day": D(1000)}, ["", "", "LIMIT_NOTIONAL_PER_DAY"]),
+            ({"max_identical_orders": 1, "identical_window": 600}, ["", "LIMIT_REPEATED_ORDER"]),
+            ({"max_open_orders": 1, "symbol": "ETHUSDT"}, ["", ""]),
+            ({"max_open_orders": 1, "symbol": "BTCUSDT"}, ["", "LIMIT_OPEN_ORDERS"]),
+            ({"max_open_orders": 1, "strategy": "other"}, ["", ""]),
+            ({"max_open_orders": 1, "strategy": "grid"}, ["", "LIMIT_OPEN_ORDERS"]),
+        ],
+    )
+    def test_submit_order__keeps_to_the_rows(
+        self, market: ExchangeAccount, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], denied_as: list[str]
+    ) -> None:
+        # One second for all of them, however slow the machine is.
+        RiskLimit.objects.create(account=market, **limits)
+        if "max_orders_per_second" in limits:
+            now = clock.now()
+            monkeypatch.setattr(clock, "now", lambda: now)
+        given = [submit(f"i-{number}", strategy="grid") for number in range(len(denied_as))]
+        assert [order.reason_code for order in given] == denied_as
+        assert [order.status for order in given] == ["DENIED" if code else "NEW" for code in denied_as]
+
+    def test_submit_order__a_position_counts_open_buys(self, market: ExchangeAccount) -> None:
+        sync_balances(market)
+        held = Balance.objects.get(account=market, asset="BTC").free
+        RiskLimit.objects.create(account=market, max_position=held + D("0.02"))
+        assert [submit(f"i-{n}").reason_code for n in range(3)] == ["", "", "LIMIT_POSITION"]
+
+    def test_submit_order__far_from_the_last_trade(self, market: ExchangeAccount) -> None:
+        RiskLimit.objects.create(account=market, max_price_distance=D(1))
+        last_price("50500")
+        assert submit("i-1").status == "NEW"
+        far = submit("i-2", price="49994")
+        assert (far.status, far.reason_code) == ("DENIED", "LIMIT_PRICE_DISTANCE")
+        assert far.reason == "price 49994 is 1.002 % away from the last trade at 50500, at most 1 % are allowed"
+
+    def test_submit_order__asks_for_the_last_trade_where_a_limit_needs_it(
+        self, market: ExchangeAccount, simulator: Simulator
+    ) -> None:
+        RiskLimit.objects.create(account=market, max_price_distance=D(100), max_price_age=10**6)
+        submit("i-1")
+        assert simulator.control.truth().requests.get("GET /api/v3/aggTrades") == 1
+        assert LastPrice.objects.get().symbol == "BTCUSDT"
+
+    def test_submit_order__without_rows_nothing_is_asked_or_refused(
+        self, market: ExchangeAccount, simulator: Simulator
+    ) -> None:
+        assert {submit(f"i-{n}").status for n in range(8)} == {"NEW"}
+        assert "GET /api/v3/aggTrades" not in simulator.control.truth().requests
+
+    def test_submit_order__reserves_for_a_market_buy_by_the_last_trade(self, market: ExchangeAccount) -> None:
+        last_price("60000")
+        sync_balances(market)
+        free = Balance.objects.get(account=market, asset="USDT").free
+        denied = submit("i-1", order_type="MARKET", price=None, quantity=str(round(free / 60000, 3)))
+        assert (denied.status, denied.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")

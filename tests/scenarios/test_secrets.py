@@ -1,0 +1,149 @@
+"""Sentinels for key and secret are planted, everything goes wrong, and then they are looked for everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from backoffice.celery import app
+from backoffice.embedded import free_port
+from exchanges.models import Environment, ExchangeAccount
+from tests.harness.processes import ChildProcess, ProcessFactory
+from tests.harness.redis import TestRedis
+from tests.harness.simulator import Simulator
+from tests.scenarios.steps import DELETE_ORDER, GET_ORDER, LIMIT_BUY, POST_ORDER, send, send_cancel, sweep_once
+
+KEY = "SENTINELkeySENTINELkeySENTINELkeySENTINELkeySENTINELkeySENTINELk"
+SECRET = "SENTINELsecretSENTINELsecretSENTINELsecretSENTINELsecretSENTINEL"
+WRONG_SECRET = "SENTINELwrongSENTINELwrongSENTINELwrongSENTINELwrongSENTINELwron"
+SIGNED = re.compile(r"signature[\"'=:\s]+[0-9A-Za-z%+/]{16,}", re.IGNORECASE)
+
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"action": "reset_after"},
+    {"action": "reset_before"},
+    {"action": "respond", "status": 503, "body": {"code": -1007, "msg": "Timeout"}, "execute": False},
+    {"action": "garbage", "kind": "html"},
+    {"action": "garbage", "kind": "cut"},
+    {"action": "never_answer"},
+    {"action": "rate_limited", "retry_after": 1},
+    # An exchange, or a proxy in front of it, that repeats what it was sent.
+    {"action": "respond", "status": 400, "body": {"code": -1022, "msg": f"signature=abcdef0123456789 of {KEY}"}},
+    {"action": "respond", "status": 502, "body": f"<html>{KEY} timestamp=1&signature=0123456789abcdef</html>"},
+)
+
+
+@pytest.fixture
+def accounts(account: ExchangeAccount, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """`demo` works, `wrong` signs with another secret, `away` has nobody at its address, `bare` has no secret."""
+    simulator.control.add_key("main", KEY, SECRET)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for name, secret, url in (
+        ("demo", SECRET, simulator.url),
+        ("wrong", WRONG_SECRET, simulator.url),
+        ("away", SECRET, nobody),
+        ("bare", "", simulator.url),
+    ):
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_API_KEY", KEY)
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_API_SECRET", secret)
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_REST_URL", url)
+        monkeypatch.setenv(f"EXCHANGE_{name.upper()}_WS_URL", url.replace("http", "ws"))
+        ExchangeAccount.objects.get_or_create(name=name, defaults={"environment": Environment.SIMULATOR})
+    return ["demo", "wrong", "away", "bare"]
+
+
+def test_secrets__are_nowhere_after_everything_went_wrong(
+    accounts: list[str],
+    processes: ProcessFactory,
+    simulator: Simulator,
+    redis_server: TestRedis,
+    fast_timing: None,
+    admin_client: Client,
+) -> None:
+    worker = processes.worker(env={"LOG_LEVEL": "DEBUG"})
+    answers = [str(answer) for answer in go_wrong(accounts, simulator)]
+
+    assert "place" in worker.output(), "the log is at its most talkative"
+    places = {
+        "answers": "\n".join(answers),
+        "log": worker.output(),
+        **dict(tables()),
+        **dict(redis_contents(redis_server)),
+        **dict(pages(admin_client)),
+    }
+    assert len(places) > 30
+    assert {name: found for name, text in places.items() if (found := secrets_in(text))} == {}
+    stop_and_look_again(worker)
+
+
+def go_wrong(accounts: list[str], simulator: Simulator) -> Iterator[Any]:
+    faults = simulator.control.faults
+    send("warm-up").get(timeout=30)
+    for number, fault in enumerate(FAULTS):
+        faults.add(match=POST_ORDER, **fault)
+        faults.add(match=GET_ORDER, **fault)
+        yield send(f"i-{number}").get(timeout=30, propagate=False)
+        sweep_once()
+        if number % 3 == 0:
+            faults.add(match=DELETE_ORDER, **fault)
+            yield send_cancel("warm-up").get(timeout=30, propagate=False)
+        faults.clear()
+        ExchangeAccount.objects.filter(name="demo").update(trading_state="ACTIVE")
+    yield send("not-valid", {**LIMIT_BUY, "api_secret": SECRET}).get(timeout=30, propagate=False)
+    for name in accounts[1:]:
+        yield send(f"of-{name}", account=name).get(timeout=30, propagate=False)
+    simulator.control.revoke_key(KEY)
+    yield send("revoked").get(timeout=30, propagate=False)
+    for name in accounts:
+        for task in ("orders.sync_open_orders", "exchanges.sync_balances", "exchanges.sync_instruments"):
+            app.send_task(task, args=(name,))
+    sweep_once()
+
+
+def tables() -> Iterator[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names():
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+            yield f"table {table}", "\n".join(str(row) for row in cursor.fetchall())
+
+
+def redis_contents(server: TestRedis) -> Iterator[tuple[str, str]]:
+    with server.client() as client:
+        read: dict[str, Callable[[str], object]] = {
+            "string": client.get,
+            "hash": client.hgetall,
+            "list": lambda key: client.lrange(key, 0, -1),
+            "set": client.smembers,
+            "zset": lambda key: client.zrange(key, 0, -1),
+        }
+        for name in map(str, client.scan_iter()):
+            yield f"redis {name}", f"{name} {read[str(client.type(name))](name)}"
+
+
+def pages(client: Client) -> Iterator[tuple[str, str]]:
+    for path in ("/admin/", "/metrics", "/readyz", "/healthz"):
+        yield path, client.get(path).content.decode()
+    for model, model_admin in admin.site._registry.items():
+        names = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        listing = reverse(f"{names}_changelist")
+        yield listing, client.get(listing).content.decode()
+        for row in model_admin.model._default_manager.all()[:12]:
+            page = reverse(f"{names}_change", args=(row.pk,))
+            yield page, client.get(page).content.decode()
+
+
+def secrets_in(text: str) -> list[str]:
+    """Each place, with what stands around it."""
+    found = [match.start() for pattern in (re.compile("SENTINEL[a-z]"), SIGNED) for match in pattern.finditer(text)]
+    return [text[max(0, place - 300) : place + 100] for place in found[:3]]
+
+
+def stop_and_look_again(worker: ChildProcess) -> None:
+    worker.stop()
+    assert secrets_in(worker.output()) == []

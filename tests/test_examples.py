@@ -1,0 +1,237 @@
+"""The examples do what the README shows."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.core.management import call_command
+
+from exchanges.models import Environment, ExchangeAccount
+from orders.models import Order
+from tests.fakes import FakeExchange
+from tests.harness.processes import ROOT, ChildProcess
+from tests.harness.scenario import Scenario
+from tests.harness.waiting import wait_for
+
+ORDERS = ROOT / "examples" / "orders.csv"
+PROGRAM = ROOT / "examples" / "orchestrator.py"
+
+
+# -- orders.csv ----------------------------------------------------------------------------------------------------
+
+
+def test_orders_csv__is_forty_orders_of_every_kind() -> None:
+    with ORDERS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["intent_id"] for row in rows}) == len(rows) == 40
+    assert {row["symbol"] for row in rows} == {
+        *("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "ETHBTC"),
+    }
+    assert {row["order_type"] for row in rows} == {
+        *("MARKET", "LIMIT", "LIMIT_MAKER", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"),
+    }
+    assert {row["time_in_force"] for row in rows} == {"", "GTC", "IOC", "FOK"}
+    assert any(row["quote_quantity"] for row in rows)
+
+
+@pytest.mark.django_db
+def test_orders_csv__every_order_is_accepted_with_the_simulators_first_balances() -> None:
+    """The price walks: nothing depends on being nearer to it than one per cent."""
+    ExchangeAccount.objects.create(name="demo", environment=Environment.SIMULATOR)
+    current_app.conf.task_always_eager = True
+    try:
+        with FakeExchange({"USDT": "100000", "BTC": "1"}).installed():
+            call_command("send_orders", str(ORDERS), "--wait")
+    finally:
+        current_app.conf.task_always_eager = False
+    assert Counter(Order.objects.values_list("status", flat=True)) == {"FILLED": 19, "NEW": 19, "EXPIRED": 2}
+
+
+# -- orchestrator.py -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("orchestrator", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["orchestrator"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class FakeDesk:
+    """Answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.placed: list[Any] = []
+        self.canceled: list[str] = []
+        self.answers: dict[str, Any] = {}
+        self.earlier: list[Any] = []
+
+    def place(self, wish: Any) -> None:
+        self.placed.append(wish)
+
+    def ask(self, wish: Any) -> Any:
+        return self.answers.get(wish.intent_id)
+
+    def cancel(self, wish: Any, reason: str) -> None:
+        self.canceled.append(wish.intent_id)
+
+    def left_over(self) -> list[Any]:
+        return self.earlier
+
+
+class Bot:
+    """An orchestrator on a fake desk, with a clock of its own."""
+
+    def __init__(self, program: ModuleType, monkeypatch: pytest.MonkeyPatch, desk: FakeDesk | None = None) -> None:
+        self.program = program
+        self.desk = desk or FakeDesk()
+        self.now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        self.orchestrator = program.TradingOrchestrator(self.desk, random.Random(1))
+
+    def hear(self, symbol: str = "BTCUSDT", price: str = "60000", momentum: str = "0.001") -> None:
+        self.orchestrator.act(self.program.Signal(symbol, Decimal(price), Decimal(momentum)))
+
+    def answer(self, status: str, *, filled: str = "0", number: int = -1) -> None:
+        intent_id = self.desk.placed[number].intent_id
+        self.desk.answers[intent_id] = self.program.Answer(status, Decimal(filled), "because")
+        self.orchestrator.review()
+
+
+@pytest.fixture
+def bot(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Bot:
+    return Bot(program, monkeypatch)
+
+
+def test_orchestrator__follows_the_momentum_with_well_formed_orders(bot: Bot) -> None:
+    for number in range(60):
+        bot.hear(momentum="0.001" if number % 2 else "-0.001")
+    assert [wish.side for wish in bot.desk.placed] == ["SELL", "BUY"] * 30
+    assert len({wish.intent_id for wish in bot.desk.placed}) == 60
+    assert {wish.arguments["order_type"] for wish in bot.desk.placed} == {"LIMIT", "MARKET"}
+
+
+def test_orchestrator__turns_back_when_its_position_is_large(bot: Bot) -> None:
+    bot.orchestrator.positions["BTCUSDT"] = Decimal("0.1")
+    bot.hear(momentum="0.001")
+    assert bot.desk.placed[-1].side == "SELL"
+
+
+def test_orchestrator__counts_what_was_filled(bot: Bot) -> None:
+    bot.hear(momentum="0.001")
+    bot.answer("FILLED", filled="0.002")
+    bot.hear(momentum="-0.001")
+    bot.answer("CANCELED", filled="0.0005")
+    assert bot.orchestrator.positions["BTCUSDT"] == Decimal("0.0015")
+    assert bot.orchestrator.live == []
+
+
+@pytest.mark.parametrize("status", ["DENIED", "REJECTED"])
+def test_orchestrator__leaves_a_symbol_alone_after_a_refusal(bot: Bot, status: str) -> None:
+    bot.hear()
+    bot.answer(status)
+    bot.hear()
+    bot.hear("ETHUSDT", price="2400")
+    assert [wish.arguments["symbol"] for wish in bot.desk.placed] == ["BTCUSDT", "ETHUSDT"]
+    bot.now += bot.program.BREAK_SECONDS
+    bot.hear()
+    assert len(bot.desk.placed) == 3
+
+
+@pytest.mark.parametrize("status", ["CREATED", "PENDING_NEW"])
+def test_orchestrator__not_knowing_is_no_refusal(bot: Bot, status: str) -> None:
+    bot.hear()
+    bot.now += 1000
+    bot.answer(status)
+    assert len(bot.orchestrator.live) == 1
+    assert len(bot.desk.placed) == 1
+    assert bot.desk.canceled == []
+
+
+def test_orchestrator__cancels_once_what_rests_too_long(bot: Bot) -> None:
+    bot.hear()
+    bot.answer("NEW")
+    assert bot.desk.canceled == []
+    bot.now += bot.program.REST_SECONDS + 1
+    bot.answer("NEW")
+    bot.answer("PARTIALLY_FILLED")
+    assert bot.desk.canceled == [bot.desk.placed[0].intent_id]
+    assert len(bot.orchestrator.live) == 1
+
+
+def test_orchestrator__takes_up_what_an_earlier_run_left(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = FakeDesk()
+    desk.earlier = [program.Wish("earlier-1", "BUY", {"symbol": "BTCUSDT"})]
+    bot = Bot(program, monkeypatch, desk)
+    desk.answers["earlier-1"] = program.Answer("NEW", Decimal(0), "")
+    bot.now += program.REST_SECONDS + 1
+    bot.orchestrator.review()
+    assert desk.canceled == ["earlier-1"]
+
+
+def test_signals__tell_the_change_over_the_last_looks(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    prices: Iterator[Any] = iter([Decimal(100), Decimal(101), OSError("no answer"), Decimal(99)])
+
+    def last_price(_url: str, _symbol: str) -> Decimal:
+        price = next(prices)
+        if isinstance(price, Exception):
+            raise price
+        return Decimal(price)
+
+    monkeypatch.setattr(program, "SYMBOLS", ("BTCUSDT",))
+    monkeypatch.setattr(program, "last_price", last_price)
+    heard = program.signals("http://exchange", random.Random(1))
+    momenta = [None if s is None else s.momentum for s in (next(heard) for _ in range(4))]
+    assert momenta == [Decimal(0), Decimal("0.01"), None, Decimal("-0.01")]
+
+
+def start(tmp_path: Path, scenario: Scenario, *options: str) -> ChildProcess:
+    scenario.simulator.control.unfreeze()
+    env = {**scenario.worker.env, "LOG_JSON": "off"}
+    argv = [sys.executable, str(PROGRAM), "--pause", "0.2", "--seed", "4", *options]
+    child = ChildProcess("orchestrator", argv, env=env, log=tmp_path / "log", ready="-3: ", cwd=tmp_path)
+    child.start()
+    return child
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("options", [(), ("--by-message",)])
+def test_orchestrator__trades_through_a_worker_and_stops_at_once(
+    scenario: Scenario, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    bot = start(tmp_path, scenario, *options)
+    try:
+        wait_for(lambda: "FILLED" in bot.output(), what="an order is filled, and the bot knows it")
+        bot.running.send_signal(signal.SIGTERM)
+        assert bot.running.wait(timeout=15) == 0
+    finally:
+        bot.stop()
+    accepted = scenario.simulator.control.truth().orders()
+    assert len({row["client_order_id"] for row in accepted}) == len(accepted) >= 1
+    assert set(Order.objects.values_list("strategy", flat=True)) == {"momentum"}
+
+
+def test_orchestrator__without_prices_says_so(tmp_path: Path) -> None:
+    env = {"PATH": "", "DATABASE_URL": f"sqlite:///{tmp_path}/db", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    argv = [sys.executable, str(PROGRAM), "--account", "no-such"]
+    ended = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("orchestrator: say with --prices")
