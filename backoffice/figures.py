@@ -147,17 +147,20 @@ def _accounts(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric
 
 def _streams(accounts: list[ExchangeAccount], now: datetime) -> Iterator[Metric]:
     """The private streams, as their listener has last told of them; no lag and no event is told before the first."""
+    connected = _gauge("stream_connected", "1 while the private stream is subscribed.", ["account"])
     in_sync = _gauge("stream_in_sync", "1 while the private stream is connected and caught up.", ["account"])
     silence = _gauge("stream_seconds_since_event", "Since the private stream's last event.", ["account"])
     lag = _gauge("stream_lag_seconds", "From the exchange's time of the last event to its commit.", ["account"])
     for account in accounts:
         stream = getattr(account, "stream", None)
+        subscribed = stream.connected_since if stream is not None and stream.is_alive(now) else None
+        connected.add_metric([account.name], float(subscribed is not None))
         in_sync.add_metric([account.name], float(stream is not None and stream.is_healthy(now)))
         if stream is not None and stream.last_event_at is not None:
             silence.add_metric([account.name], (now - stream.last_event_at).total_seconds())
         if stream is not None and stream.lag_ms is not None:
             lag.add_metric([account.name], stream.lag_ms / 1000)
-    yield from (in_sync, silence, lag)
+    yield from (connected, in_sync, silence, lag)
 
 
 def _breakers(accounts: list[ExchangeAccount]) -> Metric:

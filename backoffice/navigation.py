@@ -32,6 +32,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _line(request, "orders.order", _("Orders"), "receipt_long"),
                 _unresolved(request),
                 _line(request, "orders.fill", _("Fills"), "done_all"),
+                _line(request, "orders.position", _("Positions"), "pie_chart"),
                 _breaks(request),
                 _line(request, "orders.orderevent", _("Events"), "history"),
                 _line(request, "orders.risklimit", _("Risk limits"), "speed"),

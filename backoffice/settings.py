@@ -139,6 +139,11 @@ BREAKER_WINDOW_SECONDS = env.float("BREAKER_WINDOW_SECONDS", default=30)
 BREAKER_OPEN_SECONDS = env.float("BREAKER_OPEN_SECONDS", default=15)
 BALANCE_MAX_AGE_SECONDS = 10.0
 
+# -- The orchestrator ----------------------------------------------------------------------------------------------
+
+ORDER_EVENTS_TASK = env.str("ORDER_EVENTS_TASK", default="")
+ORDER_EVENTS_QUEUE = env.str("ORDER_EVENTS_QUEUE", default="order-events")
+
 # -- Celery --------------------------------------------------------------------------------------------------------
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
@@ -196,6 +201,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": _every(RESOLVE_INTERVAL_SECONDS),
         "options": {"expires": max(5.0, RESOLVE_INTERVAL_SECONDS)},
     },
+    "send-order-events": {
+        "task": "orders.send_order_events",
+        "schedule": schedule(RESOLVE_INTERVAL_SECONDS),
+        "options": {"expires": max(5.0, RESOLVE_INTERVAL_SECONDS)},
+    },
     "sync-accounts": {
         "task": "orders.sync_accounts",
         "schedule": _every(SYNC_INTERVAL_SECONDS),
@@ -205,6 +215,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "orders.reconcile_accounts",
         "schedule": schedule(900.0),
         "options": {"expires": 900},
+    },
+    "refresh-positions": {
+        "task": "orders.refresh_positions",
+        "schedule": schedule(60.0),
+        "options": {"expires": 60},
     },
     "sync-instruments": {
         "task": "exchanges.sync_all_instruments",

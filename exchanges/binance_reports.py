@@ -273,6 +273,11 @@ def exchange_info(body: Any) -> ExchangeInfo:
     )
 
 
+def last_prices(body: Any) -> dict[str, Decimal]:
+    """Price of the last trade by symbol."""
+    return {row.text("symbol"): row.figure("price") for row in rows(body, "ticker/price")}
+
+
 def server_time(body: Any) -> int:
     """Milliseconds since the epoch."""
     row = Row(body, "time")

@@ -18,6 +18,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import structlog
@@ -216,6 +217,16 @@ class Gateway:
             reports.exchange_info,
         )
 
+    def fetch_last_prices(self, symbols: list[str]) -> dict[str, Decimal]:
+        """Price of the last trade of each symbol; one that the exchange does not know fails the whole question."""
+        return self._ask(
+            "fetch_last_prices",
+            Call.READ,
+            "public_get_ticker_price",
+            {"symbols": json.dumps(sorted(symbols), separators=(",", ":"), ensure_ascii=False)},
+            reports.last_prices,
+        )
+
     # how
 
     def _ask_time(self) -> int:
@@ -324,6 +335,7 @@ _COSTS: dict[str, tuple[limits.Lane, int, int, str]] = {
     "fetch_account": (limits.Lane.STATUS, 20, 20, ""),
     "fetch_instruments": (limits.Lane.HISTORY, 20, 20, ""),
     "fetch_key_permissions": (limits.Lane.STATUS, 1, 1, ""),
+    "fetch_last_prices": (limits.Lane.HISTORY, 4, 4, ""),
     "fetch_last_trade": (limits.Lane.NEW, 4, 4, ""),
     # A cancel may need the time first: it must get through as far as the cancel itself would.
     "fetch_time": (limits.Lane.CANCEL, 1, 1, ""),

@@ -187,7 +187,11 @@ class StreamState(models.Model):
 
     def is_healthy(self, now: datetime) -> bool:
         """In sync, and its listener has said so within the last seconds."""
-        return self.in_sync_since is not None and now - self.alive_at < STREAM_ALIVE_WITHIN
+        return self.in_sync_since is not None and self.is_alive(now)
+
+    def is_alive(self, now: datetime) -> bool:
+        """Has its listener said so within the last seconds?"""
+        return now - self.alive_at < STREAM_ALIVE_WITHIN
 
 
 STREAM_ALIVE_WITHIN = timedelta(seconds=15)

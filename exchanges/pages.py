@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -110,10 +111,14 @@ def figure(model: type[models.Model], name: str) -> Column:
     """Column of a decimal field: every digit, no trailing zeros, never an exponent or a thousands separator."""
 
     def show(row: Any) -> str:
-        value = getattr(row, name)
-        return EMPTY if value is None else format_html('<span class="desk-figure">{}</span>', plain(value))
+        return exact(getattr(row, name))
 
     return _column(show, model, name, ordering=None)
+
+
+def exact(value: Decimal | None) -> str:
+    """A decimal as `figure` shows it."""
+    return EMPTY if value is None else format_html('<span class="desk-figure">{}</span>', plain(value))
 
 
 def moment(

@@ -28,7 +28,8 @@ from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
 from exchanges import clock
-from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, figure, label, moment
+from exchanges.pages import EMPTY, ReadOnlyRecords, ReasonForm, document, duration, exact, figure, label, moment
+from exchanges.types import plain
 from orders import risk_admin, states
 from orders.desk import staff
 from orders.desk.cancelling import cancel_each
@@ -36,7 +37,8 @@ from orders.desk.explain import OUTCOME_COLOURS, STATUS_COLOURS, next_step
 from orders.desk.filters import UNRESOLVED, BreakStateFilter, PhaseFilter, StrategyFilter, SymbolFilter, TimeRangeFilter
 from orders.desk.paging import CappedPaginator
 from orders.desk.search import find_orders
-from orders.models import ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak, Status
+from orders.models import ExchangeOrder, Fill, Order, OrderEvent, Outcome, Position, ReconciliationBreak, Status
+from orders.positions import PositionNow, positions_of
 
 __all__ = ["risk_admin"]  # Django looks for pages in this module alone
 
@@ -417,6 +419,72 @@ class FillAdmin(FillLabels, BigTable):
         if search_term.strip():
             queryset = queryset.filter(order__in=find_orders(search_term))
         return queryset, False
+
+
+class PositionList(UncountedList):
+    """Its rows with the fills since they were last folded: `row.now`."""
+
+    result_list: Any
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows: list[Any] = list(self.result_list)
+        now: dict[tuple[int, str], PositionNow] = {}
+        for account in {row.account for row in rows}:
+            now |= {(account.pk, position.symbol): position for position in positions_of(account)}
+        for row in rows:
+            row.now = now[row.account_id, row.symbol]
+        self.result_list = rows
+
+
+@admin.register(Position)
+class PositionAdmin(BigTable):
+    list_display = (
+        "account",
+        "base_asset",
+        "quote_asset",
+        "quantity_now",
+        "average_cost_now",
+        figure(Position, "last_price"),
+        "unrealised_now",
+        "realised_now",
+        "fees_now",
+        moment(Position, "priced_at"),
+    )
+    list_display_links = None
+    list_select_related = ("account",)
+    list_filter = (("account", RelatedDropdownFilter), SymbolFilter)
+    ordering = ("account", "symbol")
+    sortable_by = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[UncountedList]:
+        return PositionList
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Of one alone the list says everything.
+        return obj is None and super().has_view_permission(request, obj)
+
+    @admin.display(description=gettext_lazy("Quantity"))
+    def quantity_now(self, row: Any) -> str:
+        return exact(row.now.holding.quantity)
+
+    @admin.display(description=gettext_lazy("Average cost"))
+    def average_cost_now(self, row: Any) -> str:
+        return exact(row.now.holding.average_cost)
+
+    @admin.display(description=gettext_lazy("Unrealised result"))
+    def unrealised_now(self, row: Any) -> str:
+        return exact(row.now.unrealised)
+
+    @admin.display(description=gettext_lazy("Realised result, net"))
+    def realised_now(self, row: Any) -> str:
+        net = row.now.realised_net
+        return exact(row.now.holding.realised if net is None else net)
+
+    @admin.display(description=gettext_lazy("Commissions in other assets"))
+    def fees_now(self, row: Any) -> str:
+        fees = [f"{plain(amount)} {asset}" for asset, amount in sorted(row.now.holding.fees.items())]
+        return ", ".join(fees) or EMPTY
 
 
 @admin.register(ReconciliationBreak)

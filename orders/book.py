@@ -18,7 +18,7 @@ from django.db import transaction
 
 from exchanges import clock, reservations
 from exchanges.types import EXACT, ExchangeStatus, FillReport, OrderReport, ReportSource, Side, plain
-from orders import rows
+from orders import notices, rows
 from orders.merge import AttemptState, Merge, average_price, merge_report, settle
 from orders.models import BreakKind, EventType, ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
@@ -55,15 +55,21 @@ def record_event(
     )
 
 
-def swap(order: Order, **changes: Any) -> bool:
-    """Store `changes` if the order is still at the version we read; True if so. Call it inside a transaction."""
+def swap(order: Order, *, tell: bool = False, **changes: Any) -> bool:
+    """Store `changes` if the order is still at the version we read; True if so. Call it inside a transaction.
+
+    What a bot must react to is noted for it; `tell`: also where neither status nor filled quantity change.
+    """
     version = order.version + 1
     statement = rows.update(Order, {"id": order.pk, "version": order.version}, {"version": version, **changes})
     if rows.run([statement]) == [0]:
         return False
+    before = (order.status, order.filled_quantity)
     for name, value in changes.items():
         setattr(order, name, value)
     order.version = version
+    if tell or notices.is_news(*before, order):
+        notices.note_change(order)
     return True
 
 
@@ -223,7 +229,7 @@ def _store(
     changes = _order_changes(order, siblings, report, now)
     if attempt.attempt == order.attempt and report is not None and report.exchange_order_id:
         changes["exchange_order_id"] = report.exchange_order_id
-    if not swap(order, **changes):
+    if not swap(order, tell=bool(merged.new_fills), **changes):
         return False
     was_acknowledged = attempt.acknowledged_at is not None
     had_fill_gap = attempt_state(attempt).has_fill_gap

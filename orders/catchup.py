@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 PAGE = 1000
 _MAX_PAGES = 100
 _RECENT_ROWS = 200
+_PLACED_WITHIN = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(days=2)  # between recording an intent and sending it: `place_within` is a day at most
 
 
@@ -99,11 +100,11 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
     gateway, asked_at, counts = get_gateway(account), clock.now(), Counts()
     reports = gateway.fetch_open_orders()
     apply_reports(account, reports, counts)
-    listed = {report.client_order_id for report in reports}
+    listed = {name for report in reports for name in (report.client_order_id, _exchange_key(report))}
     # The query side may lag behind the engine: that it does not know a fresh order yet is no difference.
     settled_before = asked_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
     for attempt in _open_attempts(account, acknowledged_before=asked_at):
-        if attempt.client_order_id not in listed:
+        if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}")):
             _ask_about(gateway, attempt, counts, settled_before=settled_before)
     ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
     log.info("open_orders_synced", account=account.name, **counts.as_dict())
@@ -142,7 +143,7 @@ def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, sett
     counts.asked += 1
     before = attempt.order.version
     try:
-        report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+        report = ask_for(gateway, attempt)
     except OrderNotFound:
         if attempt.acknowledged_at is not None and attempt.acknowledged_at >= settled_before:
             return
@@ -155,6 +156,26 @@ def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, sett
         return
     order = apply_report(attempt, report)
     counts.changed += order.version != before
+
+
+def ask_for(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport:
+    """Ask by our client order id; by the exchange's id where somebody has amended the order, which gives it another."""
+    try:
+        return gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+    except OrderNotFound as unknown:
+        if not attempt.exchange_order_id:
+            raise
+        report = gateway.fetch_order(symbol=attempt.symbol, exchange_order_id=attempt.exchange_order_id)
+        if not _was_placed_as(attempt, report):
+            raise unknown from None
+        return report
+
+
+def _was_placed_as(attempt: ExchangeOrder, report: OrderReport) -> bool:
+    """Numbers come again where an exchange was reset: it is the same order if it was placed at the same time."""
+    if attempt.sent_at is None or report.created_at is None or str(report.side) != attempt.order.side:
+        return False
+    return abs(report.created_at - attempt.sent_at) < _PLACED_WITHIN
 
 
 def apply_reports(account: ExchangeAccount, reports: Iterable[OrderReport], counts: Counts) -> None:
@@ -381,7 +402,7 @@ def _last_known_id(account: ExchangeAccount, symbol: str) -> str | None:
 
 def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
     """Ask for the trades of one order, page by page, and store those that are new."""
-    from_trade_id: str | None = None
+    from_trade_id = "0"  # without a first id the exchange gives the newest page
     for _ in range(_MAX_PAGES):
         fills = gateway.fetch_trades(
             symbol=attempt.symbol,

@@ -22,7 +22,7 @@ from exchanges.errors import NotSent
 from exchanges.models import Environment
 from exchanges.reservations import reserve
 from exchanges.types import EXACT, InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
-from orders import memory, rows
+from orders import memory, notices, rows
 from orders.book import record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
 from orders.ids import client_order_id, intent_hash
@@ -199,6 +199,7 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
         if verdict is not None:
             _close(order, verdict, now, attempts_left=False)
             rows.run([rows.insert([order]), rows.insert([created, _closing_event(order, verdict)])])
+            notices.note_change(order)
             return order
         attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
         _mark_claimed(order, attempt, now)

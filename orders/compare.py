@@ -19,7 +19,7 @@ from exchanges.models import ExchangeAccount, Instrument
 from exchanges.services import apply_account, halt_trading, lease
 from exchanges.types import AccountReport, OrderReport, Side
 from orders.book import apply_report, open_account_break
-from orders.catchup import Counts, adopt_unknown, catch_up_symbol
+from orders.catchup import Counts, adopt_unknown, ask_for, catch_up_symbol
 from orders.diff import Action, Difference, Held, Step, compare_locked, compare_open_orders, locked_by, looks_wiped
 from orders.models import BreakKind, ExchangeOrder, Order, Outcome, ReconciliationBreak
 from orders.states import OPEN
@@ -102,7 +102,7 @@ class _Comparison:
             if report is None:
                 self._counts.asked += 1
                 try:
-                    report = self._gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+                    report = ask_for(self._gateway, attempt)
                 except OrderNotFound:
                     missing.append(
                         Difference("MISSING_AT_EXCHANGE", action.key, {"exchange_order_id": attempt.exchange_order_id})
@@ -170,6 +170,12 @@ class _Comparison:
             if found.pop((row.kind, row.subject), None) is None:
                 row.resolved_at, row.resolution = clock.now(), "not seen any more"
                 row.save(update_fields=["resolved_at", "resolution"])
+        ReconciliationBreak.objects.filter(
+            account=self._account,
+            kind=BreakKind.UNREADABLE_EVENT,
+            opened_at__lt=self._began_at,
+            resolved_at__isnull=True,
+        ).update(resolved_at=clock.now(), resolution="the book was compared with the exchange since")
         for difference in found.values():
             open_account_break(
                 self._account.pk,

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import structlog
@@ -110,6 +112,7 @@ class _Follower:
                     await asyncio.sleep(RETRY_TERMINATED_SECONDS)
                 elif isinstance(event, Bad):
                     log.error("stream_event_unreadable", account=self._account.name, error=event.error, raw=event.raw)
+                    await self._do(partial(self._live.keep, problem=event.error, raw=event.raw))
                 else:
                     await self._do(self._live.apply, event)
 
@@ -136,20 +139,29 @@ class _Follower:
             await self._do(self._live.alive)
 
     async def _do(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Run in the account's thread. A lost connection is renewed and the call made again; a bad event is logged."""
-        for pause in (0.1, 0.5, 2.0, 5.0, 0.0):
+        """Run in the account's thread. While the database is away events wait; one that cannot be applied is kept."""
+        for pause in chain((0.1, 0.5, 2.0), repeat(5.0)):
             try:
                 await self._in_thread(call, *arguments)
             except (OperationalError, InterfaceError) as error:
                 log.warning("listener_database_away", account=self._account.name, error=type(error).__name__)
-                await self._in_thread(connection.close)
+                await self._in_thread(self._live.close)
                 await asyncio.sleep(pause)
+            except GatewayError as error:
+                log.warning("stream_question_failed", account=self._account.name, error=str(error))
+                return
             except Exception:
                 # The next event must not wait for this one; the sync finds what was missed.
                 log.exception("stream_event_failed", account=self._account.name, argument=repr(arguments)[:2000])
+                await self._keep_failed(arguments)
                 return
             else:
                 return
+
+    async def _keep_failed(self, arguments: tuple[Any, ...]) -> None:
+        problem = f"could not be applied: {', '.join(type(argument).__name__ for argument in arguments)}"
+        with suppress(Exception):  # it is in the log already
+            await self._in_thread(partial(self._live.keep, problem=problem, raw=repr(arguments)))
 
     async def _in_thread(self, call: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*arguments))

@@ -9,18 +9,19 @@ import structlog
 from django.db import connection
 
 from exchanges import clock
-from exchanges.models import Balance, ExchangeAccount, StreamState
+from exchanges.models import ExchangeAccount, StreamState
 from exchanges.services import apply_balances, sync_balances
 from exchanges.stream_events import BalanceDelta, BalancesEvent, ListStatus, OrderEvent
-from exchanges.types import BalanceReport, to_ms
-from orders.book import apply_report
+from exchanges.types import to_ms
+from orders.book import apply_report, open_account_break
 from orders.catchup import Counts, adopt_unknown, sync_open_orders
 from orders.compare import reconcile_account
-from orders.models import ExchangeOrder, Order
+from orders.models import BreakKind, ExchangeOrder, Order
 
 log = structlog.get_logger(__name__)
 
 _STATE_EVERY_SECONDS = 1.0
+MAX_KEPT = 10_000
 
 
 class LiveAccount:
@@ -78,15 +79,17 @@ class LiveAccount:
         return apply_report(attempt, report, actor="stream")
 
     def _apply_delta(self, event: BalanceDelta) -> None:
-        """A deposit, withdrawal or transfer; the absolute figure follows by REST if none is known yet."""
-        if event.cause != "balanceUpdate":
-            return
-        row = Balance.objects.filter(account=self._account, asset=event.asset).first()
-        if row is None or event.event_at <= row.updated_at:
-            sync_balances(self._account)
-            return
-        report = BalanceReport(event.asset, row.free + event.delta, row.locked, event.event_at)
-        apply_balances(self._account, [report])
+        """A deposit, withdrawal, transfer or outside lock. The absolute figure counts, and may have come before it:
+        adding the difference could count it twice.
+        """
+        log.info("balance_moved", account=self._account.name, asset=event.asset, cause=event.cause)
+        sync_balances(self._account)
+
+    def keep(self, *, problem: str, raw: str) -> None:
+        """An event that nobody could read or apply: one break for each kind of trouble, with the event itself."""
+        open_account_break(
+            self._account.pk, BreakKind.UNREADABLE_EVENT, subject=problem[:128], details={"event": raw[:MAX_KEPT]}
+        )
 
     def _note_event(self, event_at: datetime) -> None:
         if clock.monotonic() - self._state_written_at >= _STATE_EVERY_SECONDS:

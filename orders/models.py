@@ -273,6 +273,73 @@ class OrderEvent(models.Model):
         return f"{self.event_type} {self.at:%Y-%m-%d %H:%M:%S}"
 
 
+class OrderNotice(models.Model):
+    """One change of an order that a bot has to be told of; `orders.notices` sends it and forgets it after a while."""
+
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="notices")
+    version = models.PositiveIntegerField()
+    details = models.JSONField()  # the order as it was then
+    written_at = models.DateTimeField(default=clock.now)
+    taken_until = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            # notices.sweep: WHERE sent_at IS NULL ORDER BY id
+            models.Index(fields=["id"], name="notice_unsent", condition=Q(sent_at__isnull=True)),
+            # notices.sweep: WHERE sent_at < ?
+            models.Index(fields=["sent_at"], name="notice_sent", condition=Q(sent_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.version}"
+
+
+class Position(models.Model):
+    """A holding (`orders.holdings`) of one traded symbol, as of the account's `PositionCursor`, with its last price.
+
+    `orders.positions` alone writes it, and adds the fills since the cursor when it is asked.
+    """
+
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.PROTECT, related_name="positions", verbose_name=_("account")
+    )
+    symbol = models.CharField(_("symbol"), max_length=32)
+    base_asset = models.CharField(_("asset"), max_length=32)
+    quote_asset = models.CharField(_("quote asset"), max_length=32)
+    quantity = ExactDecimalField(_("quantity"), default=0)
+    cost = ExactDecimalField(_("cost"), default=0)
+    realised = ExactDecimalField(_("realised result"), default=0)
+    fees = models.JSONField(_("commissions in other assets"), default=dict)  # asset -> decimal text
+    trades = models.PositiveIntegerField(_("trades"), default=0)
+    last_price = ExactDecimalField(_("last price"), null=True)
+    fee_prices = models.JSONField(default=dict)  # of each asset of `fees` that could be priced
+    priced_at = models.DateTimeField(_("priced at"), null=True)
+
+    class Meta:
+        ordering = ("account", "symbol")
+        verbose_name = _("position")
+        verbose_name_plural = _("positions")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="position_unique_symbol"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.base_asset} {self.symbol}"
+
+
+class PositionCursor(models.Model):
+    """Up to which fill an account's positions are folded, and up to which they may be folded next."""
+
+    account = models.OneToOneField(ExchangeAccount, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    folded_fill_id = models.BigIntegerField(default=0)
+    seen_fill_id = models.BigIntegerField(default=0)
+    seen_at = models.DateTimeField(default=clock.now)
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.folded_fill_id}"
+
+
 class BreakKind(models.TextChoices):
     """What our book and the exchange disagree about."""
 
@@ -285,6 +352,7 @@ class BreakKind(models.TextChoices):
     ACCOUNT_REFUSED = "ACCOUNT_REFUSED", _("the exchange refuses this account's key")
     BALANCE_MISMATCH = "BALANCE_MISMATCH", _("locked balance that no open order explains")
     EXCHANGE_RESET = "EXCHANGE_RESET", _("the exchange knows none of our orders")
+    UNREADABLE_EVENT = "UNREADABLE_EVENT", _("an event that we could not read or apply")
     MISSING_AT_EXCHANGE = "MISSING_AT_EXCHANGE", _("an open order that the exchange does not know")
 
 

@@ -7,6 +7,7 @@ an order. Each order is taken by moving its `next_check_at`, so overlapping swee
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -18,7 +19,7 @@ from exchanges.gateway import Gateway, get_gateway
 from exchanges.services import settle_reservations
 from exchanges.types import OrderReport, to_ms
 from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, release_reservation, swap
-from orders.catchup import PAGE, fetch_missing_fills
+from orders.catchup import PAGE, ask_for, fetch_missing_fills
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
 from orders.services import back_off, drive_cancel, place_order, stop_account
@@ -209,7 +210,7 @@ def _settle_absent(attempt: ExchangeOrder, server_ms: int) -> Order:
     return place_order(order.pk, has_turn=True) if order.status == OrderStatus.CREATED else order
 
 
-def _after_absence(order: Order, previous: OrderStatus, now: datetime) -> dict[str, object]:
+def _after_absence(order: Order, previous: OrderStatus, now: datetime) -> dict[str, Any]:
     if previous != OrderStatus.PENDING_NEW:
         return {}
     if order.cancel_requested_at is not None:
@@ -256,7 +257,7 @@ def _cancel_younger_twin(gateway: Gateway, order: Order) -> Order:
         try:
             report = gateway.cancel(symbol=attempt.symbol, exchange_order_id=attempt.exchange_order_id)
         except OrderNotFound:
-            report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+            report = ask_for(gateway, attempt)
         order = durable(lambda attempt=attempt, report=report: apply_report(attempt, report, actor="sweep"))  # type: ignore[misc]
     return order
 

@@ -27,7 +27,6 @@ from exchanges.errors import (
 from exchanges.gateway import TIMESTAMP_REFUSED, Gateway, get_gateway
 from exchanges.models import ExchangeAccount
 from exchanges.services import ensure_balances, ensure_instruments, ensure_last_price, halt_trading
-from exchanges.types import plain
 from orders import memory
 from orders.book import (
     apply_fill,
@@ -40,7 +39,7 @@ from orders.book import (
     release_reservation,
     swap,
 )
-from orders.catchup import ensure_caught_up, ensure_synced
+from orders.catchup import ask_for, ensure_caught_up, ensure_synced
 from orders.claims import (
     AccountReplaced,
     Claim,
@@ -54,6 +53,7 @@ from orders.claims import (
 )
 from orders.intents import Intent, invalid, parse_note
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
+from orders.results import order_result
 from orders.retry import durable
 from orders.risk_limits import PRICE_ASKED_WITHIN
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
@@ -497,7 +497,7 @@ def _cancel_attempt(gateway: Gateway, attempt: ExchangeOrder) -> Order:
 
 def _ask_after_cancel(gateway: Gateway, attempt: ExchangeOrder, refusal: GatewayError) -> Order:
     try:
-        report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
+        report = ask_for(gateway, attempt)
     except GatewayError as error:
         return _note_cancel(attempt, error, EventType.CANCEL_UNCONFIRMED)
     order = durable(lambda: apply_report(attempt, report))
@@ -528,23 +528,6 @@ def _note_cancel(attempt: ExchangeOrder, error: GatewayError, event_type: EventT
         return order
 
     return durable(record)
-
-
-# -- answers -------------------------------------------------------------------------------------------------------
-
-
-def order_result(order: Order) -> dict[str, Any]:
-    """What a task returns about an order; figures as decimal text."""
-    return {
-        "order_id": str(order.pk),
-        "intent_id": order.intent_id,
-        "status": str(order.status),
-        "exchange_order_id": order.exchange_order_id or None,
-        "filled_quantity": plain(order.filled_quantity),
-        "average_price": None if order.average_price is None else plain(order.average_price),
-        "reason_code": order.reason_code,
-        "reason": order.reason,
-    }
 
 
 __all__ = [

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from exchanges import clock, metrics
 from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, reconcile, services
+from orders import catchup, compare, notices, positions, reconcile, services
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -102,6 +102,12 @@ def resolve_unconfirmed() -> dict[str, int]:
     return reconcile.resolve_unconfirmed()
 
 
+@shared_task(name="orders.send_order_events")
+def send_order_events() -> dict[str, int]:
+    """Tell the orchestrator what it could not be told at once."""
+    return notices.sweep()
+
+
 @shared_task(name="orders.sync_accounts")
 def sync_accounts() -> dict[str, int]:
     """Have every enabled account's open orders and balances compared, each by a task of its own."""
@@ -131,3 +137,19 @@ def sync_open_orders(account: str) -> dict[str, int]:
 def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
     return compare.reconcile_account(services.account_named(account))
+
+
+@shared_task(name="orders.refresh_positions")
+def refresh_positions() -> dict[str, int]:
+    """Have the positions of every enabled account folded and priced, each by a task of its own."""
+    names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
+    for name in names:
+        refresh_positions_of.apply_async((name,), expires=60)
+    return {"accounts": len(names)}
+
+
+@shared_task(name="orders.refresh_positions_of", throws=(InvalidIntent,), **_READS)
+def refresh_positions_of(account: str) -> dict[str, int]:
+    """Fold one account's settled fills into its positions, and price them."""
+    owner = services.account_named(account)
+    return {**positions.fold_settled(owner), "priced": positions.refresh_prices(owner)}

@@ -228,6 +228,8 @@ def test_metrics__tell_how_the_private_streams_do(client: Client, demo: Exchange
     families = scrape(client)
     in_sync = {s.labels["account"]: s.value for s in families["backoffice_stream_in_sync"].samples}
     assert in_sync == {"demo": 1, "forgotten": 0, "without": 0}
+    connected = {s.labels["account"]: s.value for s in families["backoffice_stream_connected"].samples}
+    assert connected == {"demo": 1, "forgotten": 0, "without": 0}
     assert [s.value for s in families["backoffice_stream_lag_seconds"].samples] == [0.25]
     assert value(families, "stream_seconds_since_event", account="demo") == pytest.approx(60, abs=30)
 

@@ -9,7 +9,10 @@ from django.core.management.base import BaseCommand
 from django.db.models import Q
 
 RECORDS = {
-    "orders": ("order", "exchangeorder", "fill", "orderevent", "reconciliationbreak", "risklimit", "risklimitchange"),
+    "orders": (
+        *("order", "exchangeorder", "fill", "orderevent", "position", "reconciliationbreak"),
+        *("risklimit", "risklimitchange"),
+    ),
     "exchanges": ("exchangeaccount", "tradinghalt", "instrument", "balance"),
 }
 VIEW = tuple(f"{app}.view_{model}" for app, models in RECORDS.items() for model in models)

@@ -1,0 +1,256 @@
+"""What stream events make of the book, one by one; and that trouble with one does not cost the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from exchanges import clock
+from exchanges.errors import OrderNotFound
+from exchanges.gateway import get_gateway
+from exchanges.models import Balance, ExchangeAccount, StreamState
+from exchanges.services import ensure_balances
+from exchanges.stream_events import Bad, StreamEvent, read_event
+from orders import listener, services
+from orders.catchup import ask_for, sync_open_orders
+from orders.compare import reconcile_account
+from orders.intents import parse_intent
+from orders.live import LiveAccount
+from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
+from tests.factories import ExchangeAccountFactory
+from tests.fakes import FakeExchange
+
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
+D = Decimal
+
+
+@pytest.fixture
+def exchange() -> Iterator[FakeExchange]:
+    with FakeExchange().installed() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def owner(exchange: FakeExchange) -> ExchangeAccount:
+    account: ExchangeAccount = ExchangeAccountFactory(name="demo")
+    return account
+
+
+def submit(intent_id: str = "i-1", **changes: Any) -> Order:
+    given = {"intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT",
+             "quantity": "0.1", "price": "40000", **changes}  # fmt: skip
+    return services.submit_order(parse_intent(given, now=clock.now()))
+
+
+def report_of(order: Order, **changes: Any) -> Any:
+    """An execution report of the order as Binance sends it."""
+    attempt = order.exchange_orders.get()
+    now = clock.now_ms()
+    row = {
+        "e": "executionReport", "E": now, "s": order.symbol, "c": attempt.client_order_id, "S": "BUY", "o": "LIMIT",
+        "f": "GTC", "q": "0.10000000", "p": "40000.00000000", "P": "0.00000000", "F": "0.00000000", "g": -1, "C": "",
+        "x": "NEW", "X": "NEW", "r": "NONE", "i": int(attempt.exchange_order_id), "l": "0.00000000",
+        "z": "0.00000000", "L": "0.00000000", "n": "0", "N": None, "T": now, "t": -1, "I": now, "w": True,
+        "m": False, "O": now, "Z": "0.00000000", "Y": "0.00000000", "Q": "0.00000000", **changes,
+    }  # fmt: skip
+    return read_event(row)
+
+
+def trade_of(order: Order, number: int, **changes: Any) -> Any:
+    return report_of(
+        order, x="TRADE", X="PARTIALLY_FILLED", l="0.04000000", z="0.04000000", L="40000.00000000", t=number,
+        Z="1600.00000000", Y="1600.00000000", n="0.00004000", N="BTC", **changes,
+    )  # fmt: skip
+
+
+def test_apply__an_amended_order_is_followed_under_its_new_name(owner: ExchangeAccount) -> None:
+    order, live = submit(), LiveAccount(owner)
+    ours = order.exchange_orders.get().client_order_id
+    live.apply(report_of(order, x="REPLACED", c="amended-by-hand", C=ours, q="0.08000000"))
+    live.apply(trade_of(order, 7, c="amended-by-hand"))
+    order.refresh_from_db()
+    assert (order.status, order.filled_quantity, Order.objects.count()) == ("PARTIALLY_FILLED", D("0.04"), 1)
+    assert order.exchange_orders.get().client_order_id == ours
+
+
+def test_sync_open_orders__an_amended_order_is_no_missing_one(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    order = submit()
+    attempt = order.exchange_orders.get()
+    ExchangeOrder.objects.update(acknowledged_at=clock.now() - timedelta(minutes=1))
+    there = exchange._order(attempt.client_order_id)
+    there.client_order_id = "amended-by-hand"
+    assert sync_open_orders(owner)["asked"] == 0
+    assert Order.objects.count() == 1
+
+
+def test_ask_for__a_number_that_was_given_again_is_another_order(owner: ExchangeAccount) -> None:
+    attempt = submit().exchange_orders.select_related("order").get()
+    attempt.client_order_id = "lost-in-a-reset"
+    assert ask_for(get_gateway(owner), attempt).exchange_order_id == attempt.exchange_order_id
+    attempt.sent_at = clock.now() - timedelta(days=3)
+    with pytest.raises(OrderNotFound):
+        ask_for(get_gateway(owner), attempt)
+
+
+def test_apply__a_trade_of_nothing_changes_nothing(owner: ExchangeAccount) -> None:
+    order = submit()
+    event = trade_of(order, 7)
+    nothing = report_of(order, x="TRADE", X="NEW", t=8)
+    LiveAccount(owner).apply(nothing)
+    order.refresh_from_db()
+    assert (order.status, Fill.objects.count()) == ("NEW", 0)
+    LiveAccount(owner).apply(event)
+    order.refresh_from_db()
+    assert (order.status, Fill.objects.count()) == ("PARTIALLY_FILLED", 1)
+
+
+def test_apply__an_unknown_status_is_a_break_and_the_order_stays(owner: ExchangeAccount) -> None:
+    order = submit()
+    LiveAccount(owner).apply(report_of(order, x="DREAMED", X="DREAMING"))
+    order.refresh_from_db()
+    assert (order.status, ReconciliationBreak.objects.get().kind) == ("NEW", "UNKNOWN_STATUS")
+
+
+def test_apply__filled_before_new(owner: ExchangeAccount) -> None:
+    order, live = submit(), LiveAccount(owner)
+    filled = {"l": "0.10000000", "z": "0.10000000", "L": "40000.00000000", "Z": "4000.00000000", "Y": "4000.00000000"}
+    live.apply(report_of(order, x="TRADE", X="FILLED", t=7, n="0", N="BTC", **filled))
+    live.apply(report_of(order))
+    order.refresh_from_db()
+    assert (order.status, order.average_price, order.fills.count()) == ("FILLED", D(40000), 1)
+
+
+def test_apply__a_closed_order_that_is_shown_alive_takes_the_exchanges_state(owner: ExchangeAccount) -> None:
+    order = submit()
+    event = report_of(order)
+    attempts = ExchangeOrder.objects.filter(order=order)
+    attempts.update(outcome="ABSENT", exchange_status="", acknowledged_at=None)
+    Order.objects.update(
+        status="NOT_PLACED", closed_at=clock.now(), acknowledged_at=None, reason_code="NO_ANSWER", reason="gone"
+    )
+    LiveAccount(owner).apply(event)
+    order.refresh_from_db()
+    assert (order.status, order.closed_at, order.reason_code) == ("NEW", None, "")
+    assert ReconciliationBreak.objects.get().kind == "LATE_EVIDENCE"
+
+
+def test_apply__a_deposit_is_read_not_added(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    live = LiveAccount(owner)
+    ensure_balances(owner, newer_than=clock.now())
+    exchange.simulator.engine.deposit("demo", "USDT", 5 * 10**8)
+    now = clock.now_ms() + 1
+    positions = {"e": "outboundAccountPosition", "E": now, "u": now,
+                 "B": [{"a": "USDT", "f": "100005.00000000", "l": "0.00000000"}]}  # fmt: skip
+    delta = {"e": "balanceUpdate", "E": now + 1, "a": "USDT", "d": "5.00000000", "T": now}
+    for row in (positions, delta):  # in this order a difference would be counted twice
+        live.apply(read_event(row))  # type: ignore[arg-type]
+    assert Balance.objects.get(asset="USDT").free == D(100005)
+
+
+def test_apply__an_outside_lock_is_read(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    ensure_balances(owner, newer_than=clock.now())
+    exchange.simulator.engine.external_lock("demo", "USDT", 5 * 10**8)
+    now = clock.now_ms()
+    row = {"e": "externalLockUpdate", "E": now, "a": "USDT", "d": "5.00000000", "T": now}
+    LiveAccount(owner).apply(read_event(row))  # type: ignore[arg-type]
+    balance = Balance.objects.get(asset="USDT")
+    assert (balance.free, balance.locked) == (D(99995), D(5))
+
+
+def test_apply__a_list_status_is_only_noted(owner: ExchangeAccount) -> None:
+    row = {"e": "listStatus", "E": clock.now_ms(), "s": "BTCUSDT", "g": 2, "l": "ALL_DONE", "L": "ALL_DONE"}
+    LiveAccount(owner).apply(read_event(row))  # type: ignore[arg-type]
+    assert StreamState.objects.get().last_event_at is not None
+
+
+# -- the follower --------------------------------------------------------------------------------------------------
+
+
+def follow(account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a follower of the account read these events."""
+
+    class Scripted:
+        def __init__(self, _: ExchangeAccount) -> None:
+            """Whatever the account."""
+
+        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+            for event in events:
+                yield event
+
+    monkeypatch.setattr(listener, "UserStream", Scripted)
+    follower = listener._Follower(account)
+    asyncio.run(follower.run())
+    follower._thread.shutdown(wait=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__a_bad_event_is_kept_and_the_next_is_handled(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = submit()
+    bad = Bad('{"event": {"e": "surprise"}}', "unknown event 'surprise'")
+    follow(owner, [bad, bad, trade_of(order, 7)], monkeypatch)
+    kept = ReconciliationBreak.objects.get()
+    assert (kept.kind, kept.subject) == ("UNREADABLE_EVENT", "unknown event 'surprise'")
+    assert kept.details == {"event": '{"event": {"e": "surprise"}}'}
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+    reconcile_account(owner)
+    kept.refresh_from_db()
+    assert kept.resolved_at is not None, "the book was compared since"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__an_event_that_cannot_be_applied_is_kept(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = submit()
+    first, second = trade_of(order, 7), trade_of(order, 7)
+    apply = LiveAccount.apply
+
+    def stumble(live: LiveAccount, event: Any) -> None:
+        if event is first:
+            raise KeyError("defect")
+        apply(live, event)
+
+    monkeypatch.setattr(LiveAccount, "apply", stumble)
+    follow(owner, [first, second], monkeypatch)
+    assert ReconciliationBreak.objects.get().subject == "could not be applied: OrderEvent"
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__events_wait_while_the_database_is_away(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = submit()
+    failures = [OperationalError("gone")] * 2
+    apply = LiveAccount.apply
+
+    def away(live: LiveAccount, event: Any) -> None:
+        if failures:
+            raise failures.pop()
+        apply(live, event)
+
+    monkeypatch.setattr(LiveAccount, "apply", away)
+    follow(owner, [trade_of(order, 7)], monkeypatch)
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__a_failed_question_is_no_break(
+    owner: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ms()
+    delta = read_event({"e": "balanceUpdate", "E": now, "a": "USDT", "d": "5.00000000", "T": now})
+    exchange.lose_answer("fetch_account", executed=False)
+    follow(owner, [delta], monkeypatch)  # type: ignore[list-item]
+    assert not ReconciliationBreak.objects.exists()

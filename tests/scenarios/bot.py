@@ -1,0 +1,18 @@
+"""A bot's Celery task: it writes down what it is told, and when it began to work on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from celery import current_app, shared_task
+
+HEARD = "bot:heard"
+
+
+@shared_task(name="bot.order_changed")
+def order_changed(**message: Any) -> None:
+    started_ns = time.time_ns()
+    with current_app.connection_for_write() as broker:
+        broker.default_channel.client.rpush(HEARD, json.dumps({"started_ns": started_ns, **message}))

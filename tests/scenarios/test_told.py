@@ -1,0 +1,71 @@
+"""The orchestrator is told by real parts: worker and listener write, a bot's own worker hears."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from orders.models import Order
+from tests.harness.processes import ProcessFactory
+from tests.harness.redis import TestRedis
+from tests.harness.simulator import Simulator
+from tests.harness.waiting import wait_for
+from tests.scenarios.bot import HEARD
+from tests.scenarios.steps import client_id, send
+
+pytestmark = pytest.mark.django_db(transaction=True)
+EVENTS = {"ORDER_EVENTS_TASK": "bot.order_changed"}
+
+
+@pytest.fixture
+def _parts(account: Any, simulator: Simulator, processes: ProcessFactory, fast_timing: None) -> None:
+    simulator.control.set_price("BTCUSDT", "60000")
+    threads = ("--pool", "threads", "--concurrency", "2")
+    processes.worker("bot", queues="order-events", options=(*threads, "-I", "tests.scenarios.bot"), wait=False)
+    processes.worker(env=EVENTS, wait=False, queues="trading,sync")
+    processes.command("listen_user_stream", ready="stream_in_sync", env=EVENTS)
+    for process in processes.started:
+        process.wait_until_ready()
+
+
+def heard(redis_server: TestRedis, intent_id: str | None = None) -> list[dict[str, Any]]:
+    messages = [json.loads(text) for text in redis_server.client().lrange(HEARD, 0, -1)]
+    return [m for m in messages if intent_id is None or m["order"]["intent_id"] == intent_id]
+
+
+def states(redis_server: TestRedis, intent_id: str) -> list[str]:
+    return [message["order"]["status"] for message in heard(redis_server, intent_id)]
+
+
+def is_told(redis_server: TestRedis, intent_id: str, status: str) -> bool:
+    return status in states(redis_server, intent_id)
+
+
+@pytest.mark.usefixtures("_parts")
+def test_orchestrator__hears_each_step_in_order(simulator: Simulator, redis_server: TestRedis) -> None:
+    for number in range(5):
+        intent_id = f"i-{number}"
+        send(intent_id).get(timeout=20)
+        simulator.control.fill("BTCUSDT", client_order_id=client_id(intent_id), quantity="0.004")
+        wait_for(partial(is_told, redis_server, intent_id, "PARTIALLY_FILLED"), what="told of the part fill")
+        simulator.control.fill("BTCUSDT", client_order_id=client_id(intent_id))
+        wait_for(partial(is_told, redis_server, intent_id, "FILLED"), what="told of the fill")
+        assert states(redis_server, intent_id) == ["NEW", "PARTIALLY_FILLED", "FILLED"]
+    messages = heard(redis_server)
+    assert [len(message["fills"]) for message in messages] == [0, 1, 2] * 5
+
+
+@pytest.mark.usefixtures("_parts")
+def test_orchestrator__is_told_again_after_the_broker_was_emptied(
+    simulator: Simulator, redis_server: TestRedis, processes: ProcessFactory
+) -> None:
+    processes.beat(env=EVENTS)
+    send("i-1").get(timeout=20)
+    wait_for(lambda: redis_server.client().exists("backoffice:order-notices"), what="the sweep has left its mark")
+    wait_for(lambda: states(redis_server, "i-1") == ["NEW"], what="told")
+    redis_server.flush()
+    wait_for(lambda: states(redis_server, "i-1") == ["NEW"], timeout=30, what="told again")
+    assert Order.objects.get().status == "NEW"
