@@ -213,7 +213,7 @@ def test_place__market_fills_against_the_book(client: RawClient, control: Contro
         ({"quantity": "0.00001"}, -1013, "Filter failure: NOTIONAL"),
         ({"quantity": "5"}, -2010, "Account has insufficient balance for requested action."),
         ({"strategyType": "5"}, -1134, "`strategyType` was less than 1000000."),
-        ({"recvWindow": "60001"}, -1131, "recvWindow must be less than 60000."),
+        ({"recvWindow": "60001"}, -1131, "'recvWindow' must be less than 60000."),
         (
             {"selfTradePreventionMode": "MAYBE"},
             -1130,
