@@ -96,7 +96,11 @@ class TradingVerbs:
         if verb == "halt":
             services.halt_trading(account=account, reason=reason, actor=actor)
         else:
-            services.resume_trading(account=account, reason=reason, actor=actor)
+            try:
+                services.resume_trading(account=account, reason=reason, actor=actor)
+            except services.UnsafeAccount as unsafe:
+                messages.error(request, str(unsafe))
+                return
         done = _("trading halted") if verb == "halt" else _("trading resumed")
         whose = account.name if account else _("All accounts")
         messages.success(request, f"{whose}: {done}")

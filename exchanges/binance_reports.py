@@ -20,6 +20,7 @@ from exchanges.types import (
     ExchangeInfo,
     FillReport,
     InstrumentRules,
+    KeyPermissions,
     OrderReport,
     OrderRequest,
     ReportSource,
@@ -241,6 +242,15 @@ def last_trade(body: Any, *, symbol: str) -> TradeReport:
     if not found:
         raise Malformed("trades: there is none")
     return TradeReport(symbol, found[-1].figure("p"), found[-1].time("T"))
+
+
+# Permissions that move money away, in the exchange's words.
+_DANGEROUS = ("enableWithdrawals", "enableInternalTransfer", "permitsUniversalTransfer")
+
+
+def key_permissions(body: Any) -> KeyPermissions:
+    row = Row(body, "apiRestrictions")
+    return KeyPermissions(row.boolean("ipRestrict"), frozenset(name for name in _DANGEROUS if row.boolean(name)))
 
 
 def account(body: Any) -> AccountReport:

@@ -34,6 +34,7 @@ from exchanges.types import (
     ExchangeInfo,
     FillReport,
     InstrumentRules,
+    KeyPermissions,
     OrderReport,
     OrderRequest,
     ReportSource,
@@ -196,6 +197,10 @@ class Gateway:
             lambda body: reports.last_trade(body, symbol=symbol),
         )
 
+    def fetch_key_permissions(self) -> KeyPermissions:
+        """What the account's API key may do, as its owner has set it at the exchange."""
+        return self._read("fetch_key_permissions", "sapi_get_account_apirestrictions", {}, reports.key_permissions)
+
     def fetch_instruments(self, symbols: list[str] | None = None) -> list[InstrumentRules]:
         """Trading rules, of these symbols or of all."""
         return list(self.fetch_exchange_info(symbols).instruments)
@@ -318,6 +323,7 @@ _COSTS: dict[str, tuple[limits.Lane, int, int, str]] = {
     "fetch_trades": (limits.Lane.HISTORY, 20, 5, "orderId"),
     "fetch_account": (limits.Lane.STATUS, 20, 20, ""),
     "fetch_instruments": (limits.Lane.HISTORY, 20, 20, ""),
+    "fetch_key_permissions": (limits.Lane.STATUS, 1, 1, ""),
     "fetch_last_trade": (limits.Lane.NEW, 4, 4, ""),
     # A cancel may need the time first: it must get through as far as the cancel itself would.
     "fetch_time": (limits.Lane.CANCEL, 1, 1, ""),
@@ -405,7 +411,8 @@ def _ccxt_client(credentials: Credentials) -> Any:
         }
     )
     base = f"{credentials.hosts.rest_url}/api/v3"
-    client.urls["api"] = {"public": base, "private": base}  # replaced, not merged
+    sapi = f"{credentials.hosts.rest_url}/sapi/v1"
+    client.urls["api"] = {"public": base, "private": base, "sapi": sapi}  # replaced, not merged
     return client
 
 

@@ -14,11 +14,20 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from exchanges import clock
+from exchanges import clock, limits
 from exchanges.budgets import store_rate_limits
 from exchanges.errors import GatewayError, NotSent
 from exchanges.gateway import get_gateway
-from exchanges.models import Balance, ExchangeAccount, Instrument, LastPrice, Lease, TradingHalt, TradingState
+from exchanges.models import (
+    Balance,
+    Environment,
+    ExchangeAccount,
+    Instrument,
+    LastPrice,
+    Lease,
+    TradingHalt,
+    TradingState,
+)
 from exchanges.reservations import release_shown, release_shown_everywhere
 from exchanges.types import AccountReport, BalanceReport, InstrumentRules, from_ms
 
@@ -270,9 +279,53 @@ def halt_trading(*, account: ExchangeAccount | None, reason: str, actor: str) ->
     _set_trading(account, halted=True, reason=reason, actor=actor)
 
 
-def resume_trading(*, account: ExchangeAccount | None, reason: str, actor: str) -> None:
-    """Let an account trade again, or lift the halt of everything (accounts halted by themselves stay so)."""
+class UnsafeAccount(ValueError):
+    """A live account's API key may do what it must not; the account stays halted."""
+
+
+def resume_trading(
+    *, account: ExchangeAccount | None, reason: str, actor: str, despite_unsafe_key: bool = False
+) -> None:
+    """Let an account trade again, or lift the halt of everything (accounts halted by themselves stay so).
+
+    A live account's key is looked at first: raises `UnsafeAccount`, unless a superuser has taken it upon themselves
+    (`despite_unsafe_key`; the caller has checked who it is).
+    """
+    if account is not None and account.environment == Environment.LIVE:
+        if despite_unsafe_key:
+            log.warning("unsafe_key_accepted", account=account.name, reason=reason, actor=actor)
+        else:
+            _require_safe_key(account)
     _set_trading(account, halted=False, reason=reason, actor=actor)
+
+
+def _require_safe_key(account: ExchangeAccount) -> None:
+    """The key has an IP list, and can neither withdraw nor transfer."""
+    try:
+        permissions = get_gateway(account).fetch_key_permissions()
+    except GatewayError as error:
+        raise UnsafeAccount(f"{account.name}: the key's permissions cannot be read: {error.message}") from None
+    problems = [f"{name} is on" for name in sorted(permissions.granted)]
+    if not permissions.has_ip_list:
+        problems.append("it has no IP list")
+    if problems:
+        raise UnsafeAccount(f"{account.name}: the key is not safe: {', '.join(problems)}")
+
+
+# -- circuit breaker -----------------------------------------------------------------------------------------------
+
+
+def force_breaker(*, account: ExchangeAccount, kind: str, state: str | None, reason: str, actor: str) -> None:
+    """Hold the breaker of one kind of call (`place`, `cancel`, `read`) `open` or `closed`; None: let it judge again.
+
+    Raises `ValueError` for an unknown kind or state, and the client's error where Redis does not answer.
+    """
+    if not reason.strip():
+        raise ValueError("reason: say why")
+    if state not in ("open", "closed", None):
+        raise ValueError(f"state: {state!r} is neither open nor closed")
+    limits.force_breaker(account.name, limits.Kind(kind), state)
+    log.warning("breaker_forced", account=account.name, kind=kind, state=state or "auto", reason=reason, actor=actor)
 
 
 def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:

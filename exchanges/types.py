@@ -193,6 +193,14 @@ class TradeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPermissions:
+    """What an API key may do. `granted` holds the names of the dangerous permissions that it has."""
+
+    has_ip_list: bool
+    granted: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Violation:
     """Why a figure does not pass: `code` is the exchange's filter name, `text` holds both figures."""
 

@@ -44,10 +44,9 @@ _ASSET_COLUMN = {Side.BUY: "i.quote_asset", Side.SELL: "i.base_asset"}
 
 # The rows of limits that apply, as one JSON text; figures as text, so that none passes through a float.
 _LIMIT_FIELDS = tuple(field.name for field in fields(Limits))
+_LIMIT_COLUMNS = ", ".join(f"CAST(r.{name} AS text)" for name in _LIMIT_FIELDS)
 _LIMITS = """(SELECT {aggregate}({array}({columns})) FROM orders_risklimit r
-         WHERE r.account_id = a.id AND r.symbol IN ('', %s) AND r.strategy IN ('', %s))""".replace(
-    "{columns}", ", ".join(f"CAST(r.{name} AS text)" for name in _LIMIT_FIELDS)
-)
+         WHERE r.account_id = a.id AND r.symbol IN ('', %s) AND r.strategy IN ('', %s))"""
 _JSON = {
     "sqlite": {"aggregate": "json_group_array", "array": "json_array"},
     "postgresql": {"aggregate": "json_agg", "array": "json_build_array"},
@@ -56,7 +55,7 @@ _JSON = {
 
 @lru_cache
 def _statement(side: Side, vendor: str) -> str:
-    limits = _LIMITS.format(**_JSON[vendor])
+    limits = _LIMITS.format(columns=_LIMIT_COLUMNS, **_JSON[vendor])
     lock = "" if vendor == "sqlite" else " FOR SHARE OF h, a"
     return _STATEMENT.format(asset_column=_ASSET_COLUMN[side], limits=limits) + lock
 

@@ -24,7 +24,7 @@ from exchanges.errors import (
     OrderRejected,
     OutcomeUnknown,
 )
-from exchanges.gateway import Gateway, get_gateway
+from exchanges.gateway import TIMESTAMP_REFUSED, Gateway, get_gateway
 from exchanges.models import ExchangeAccount
 from exchanges.services import ensure_balances, ensure_instruments, ensure_last_price, halt_trading
 from exchanges.types import plain
@@ -172,10 +172,11 @@ def _drive(
     park: Callable[[str, float | None], Order],
 ) -> Order:
     """Claim and send; first fetch what the gate lacks. What cannot be fetched now parks the order until later."""
-    started_at, remedied = clock.now(), frozenset[Remedy]()
+    started_at, remedied, signed_at = clock.now(), frozenset[Remedy](), clock.monotonic()
     try:
         gateway = get_gateway(account)
         while True:
+            signed_at = clock.monotonic()
             conditions = Conditions(account.pk, account.environment, gateway.now_ms(), started_at, remedied)
             try:
                 claimed = durable(lambda conditions=conditions: claim(conditions))  # type: ignore[misc]
@@ -193,7 +194,7 @@ def _drive(
         return park(f"{type(error).__name__}: {error}", getattr(error, "retry_after", None))
     if isinstance(claimed, Order):
         return claimed
-    return _send(gateway, account, claimed)
+    return _send(gateway, account, claimed, signed_at)
 
 
 def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: datetime) -> None:
@@ -210,7 +211,7 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
         ensure_balances(account, newer_than=started_at)
 
 
-def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim) -> Order:
+def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: float) -> Order:
     """Send the claimed request once and record what is known of it then."""
     order, attempt = claim.order, claim.attempt
     memory.remember(account.name, attempt.client_order_id)
@@ -218,6 +219,7 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim) -> Order:
     try:
         report = gateway.place(claim.request())
     except OrderRejected as error:
+        _clock_refused_at.pop(account.name, None)
         code, message = str(error.code or ""), error.message
         return durable(lambda: apply_refusal(attempt, code=code, message=message))
     except DuplicateOrder as error:
@@ -226,6 +228,7 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim) -> Order:
         stop_account(account, error)
         return _record_not_sent(attempt, error)
     except NotSent as error:
+        _judge_clock(account, error, signed_at)
         return _record_not_sent(attempt, error)
     except OutcomeUnknown as error:
         return _record_unknown(attempt, error)
@@ -233,10 +236,33 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim) -> Order:
         # A defect of ours after the bytes may have left: as unknown as a time-out. Never sent again blindly.
         log.exception("place_failed", **log_fields(order))
         return _record_unknown(attempt, OutcomeUnknown(f"internal error: {type(error).__name__}"))
+    _clock_refused_at.pop(account.name, None)
     recorded = durable(lambda: apply_report(attempt, report))
     if recorded.cancel_requested_at is not None and recorded.status in OPEN:
         return drive_cancel(gateway, recorded)
     return recorded
+
+
+_clock_refused_at: dict[str, float] = {}
+
+
+def _judge_clock(account: ExchangeAccount, error: NotSent, signed_at: float) -> None:
+    """Our time was refused: it is measured anew. Refused again after that, something is wrong that a person must mend.
+
+    A request that was held up until its window had passed says nothing about the clock.
+    """
+    now = clock.monotonic()
+    if error.code != TIMESTAMP_REFUSED or (now - signed_at) * 1000 > settings.EXCHANGE_RECV_WINDOW_MS / 2:
+        return
+    refused_at = _clock_refused_at.setdefault(account.name, now)
+    if signed_at <= refused_at:
+        return
+    del _clock_refused_at[account.name]
+    message = "the exchange refuses our time although it was measured anew"
+    halt_trading(account=account, reason=message, actor="exchange")
+    open_account_break(
+        account.pk, BreakKind.ACCOUNT_REFUSED, subject=account.name, details={"code": error.code, "message": message}
+    )
 
 
 def _adopt_duplicate(gateway: Gateway, attempt: ExchangeOrder, error: DuplicateOrder) -> Order:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -132,10 +133,16 @@ def redis_server(stack: Stack) -> Iterator[TestRedis]:
 @pytest.fixture(autouse=True)
 def fresh_memory() -> None:
     """What one test's process learned of its exchange must not be believed of the next one's, on a port used again."""
-    modules = ("exchanges.gateway", "_server_clocks"), ("exchanges.budgets", "_known"), ("orders.services", "_accounts")
+    modules = (
+        ("exchanges.gateway", "_server_clocks"),
+        ("exchanges.budgets", "_known"),
+        ("orders.services", "_accounts"),
+        ("orders.services", "_clock_refused_at"),
+    )
     for module, name in modules:
         if module in sys.modules:
             getattr(sys.modules[module], name).clear()
+    translation.deactivate()  # a page leaves its reader's language to the thread
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,167 @@
+"""What stops an account, and what a live account must prove before it trades."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from exchanges import clock, limits
+from exchanges.models import Environment, ExchangeAccount, TradingState
+from exchanges.services import UnsafeAccount, force_breaker, halt_trading, resume_trading
+from orders import services
+from orders.intents import parse_intent
+from orders.models import Order, ReconciliationBreak
+from tests.harness.simulator import Simulator
+
+pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
+PERMISSIONS = {"method": "GET", "path": "/sapi/v1/account/apiRestrictions"}
+SAFE = {
+    "ipRestrict": True,
+    "enableReading": True,
+    "enableWithdrawals": False,
+    "enableInternalTransfer": False,
+    "permitsUniversalTransfer": False,
+}
+POST_ORDER = {"method": "POST", "path": "/api/v3/order"}
+
+
+@pytest.fixture
+def live(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> ExchangeAccount:
+    for name, value in simulator.environment("desk").items():
+        monkeypatch.setenv(name, value)
+    return ExchangeAccount.objects.create(name="desk", environment=Environment.LIVE)
+
+
+def answer(simulator: Simulator, **changes: Any) -> None:
+    simulator.control.faults.add("respond", match=PERMISSIONS, times=None, status=200, body={**SAFE, **changes})
+
+
+def state_of(account: ExchangeAccount) -> str:
+    account.refresh_from_db()
+    return str(account.trading_state)
+
+
+def test_resume_trading__a_live_account_with_a_safe_key(live: ExchangeAccount, simulator: Simulator) -> None:
+    assert state_of(live) == TradingState.HALTED
+    answer(simulator)
+    resume_trading(account=live, reason="go", actor="eva")
+    assert state_of(live) == TradingState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ipRestrict": False}, "it has no IP list"),
+        ({"enableWithdrawals": True}, "enableWithdrawals is on"),
+        ({"enableInternalTransfer": True}, "enableInternalTransfer is on"),
+        ({"permitsUniversalTransfer": True}, "permitsUniversalTransfer is on"),
+        ({"ipRestrict": "maybe"}, "cannot be read"),
+    ],
+)
+def test_resume_trading__an_unsafe_key_keeps_a_live_account_halted(
+    live: ExchangeAccount, simulator: Simulator, changes: dict[str, Any], says: str
+) -> None:
+    answer(simulator, **changes)
+    with pytest.raises(UnsafeAccount, match=says):
+        resume_trading(account=live, reason="go", actor="eva")
+    assert state_of(live) == TradingState.HALTED
+
+
+def test_resume_trading__only_a_superuser_overrides_from_the_shell(live: ExchangeAccount) -> None:
+    User.objects.create_user("eva", is_staff=True)
+    User.objects.create_superuser("root")
+    given = ("resume_trading", "--account", "desk", "--reason", "drill")
+    with pytest.raises(CommandError, match="it has no IP list"):
+        call_command(*given)
+    with pytest.raises(CommandError, match="'eva' is not an active superuser"):
+        call_command(*given, "--despite-unsafe-key-as", "eva")
+    assert state_of(live) == TradingState.HALTED
+    call_command(*given, "--despite-unsafe-key-as", "root")
+    assert state_of(live) == TradingState.ACTIVE
+
+
+def test_account_page__says_why_a_live_account_stays_halted(live: ExchangeAccount, admin_client: Client) -> None:
+    address = f"/admin/exchanges/exchangeaccount/{live.pk}/resume/"
+    page = admin_client.post(address, {"confirmed": "1", "reason": "go"}, follow=True)
+    assert "it has no IP list" in page.content.decode()
+    assert state_of(live) == TradingState.HALTED
+
+
+def submit(intent_id: str) -> Order:
+    given = {"intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT"}
+    return services.submit_order(parse_intent({**given, "quantity": "0.01", "price": "50000"}, now=clock.now()))
+
+
+def refuse_time(simulator: Simulator, times: int) -> None:
+    body = {"code": -1021, "msg": "Timestamp for this request is outside of the recvWindow."}
+    simulator.control.faults.add("respond", match=POST_ORDER, times=times, status=400, body=body)
+
+
+def test_place_order__our_time_refused_once_is_measured_and_sent_again(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    refuse_time(simulator, 1)
+    order = submit("i-1")
+    assert order.status == "CREATED"
+    assert services.place_order(order.pk, has_turn=True).status == "NEW"
+    refuse_time(simulator, 1)
+    assert submit("i-2").status == "CREATED"
+    assert state_of(account) == TradingState.ACTIVE
+
+
+def test_place_order__our_time_refused_twice_in_a_row_stops_the_account(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    refuse_time(simulator, 2)
+    order = submit("i-1")
+    order = services.place_order(order.pk, has_turn=True)
+    assert order.status == "CREATED"
+    assert state_of(account) == TradingState.HALTED
+    assert ReconciliationBreak.objects.get().kind == "ACCOUNT_REFUSED"
+    assert services.place_order(order.pk, has_turn=True).status == "DENIED"
+    assert simulator.control.truth().requests["POST /api/v3/order"] == 2
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_force_breaker__holds_placements_until_it_may_judge_again(
+    account: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_away_until", 0.0)  # of a test before, which had no Redis
+    submit("i-0")
+    force_breaker(account=account, kind="place", state="open", reason="drill", actor="eva")
+    held = submit("i-1")
+    assert held.status == "CREATED"
+    assert services.cancel_order(account="demo", intent_id="i-0").status == "CANCELED"
+    force_breaker(account=account, kind="place", state=None, reason="over", actor="eva")
+    assert services.place_order(held.pk, has_turn=True).status == "NEW"
+
+
+def test_force_breaker__wants_a_reason_and_a_known_state(account: ExchangeAccount) -> None:
+    with pytest.raises(ValueError, match="reason"):
+        force_breaker(account=account, kind="place", state="open", reason=" ", actor="eva")
+    with pytest.raises(ValueError, match="state"):
+        force_breaker(account=account, kind="place", state="ajar", reason="x", actor="eva")
+
+
+def test_halt_trading__closes_the_gate_to_every_entry(account: ExchangeAccount, simulator: Simulator) -> None:
+    """Task, service, a stored order, and the orchestrator's face: none of them passes."""
+    from orders import tasks
+    from orders.execution import OrderExecutionService
+
+    intent = {"account": "demo", "symbol": "BTCUSDT", "order_type": "LIMIT", "quantity": "0.01", "price": "50000"}
+    stored, _ = services.record_order(parse_intent({**intent, "intent_id": "i-1", "side": "BUY"}, now=clock.now()))
+    halt_trading(account=None, reason="drill", actor="eva")
+    assert services.place_order(stored.pk).reason_code == "HALTED"
+    assert submit("i-2").reason_code == "HALTED"
+    assert tasks.submit_order(**intent, intent_id="i-3", side="BUY")["reason_code"] == "HALTED"
+    assert tasks.place_order(str(stored.pk))["status"] == "DENIED"
+    OrderExecutionService("demo").execute_sell_order(
+        intent_id="i-4", symbol="BTCUSDT", quantity="0.01", order_type="LIMIT", price="70000"
+    )
+    waiting = Order.objects.get(intent_id="i-4")
+    assert services.place_order(waiting.pk, has_turn=True).reason_code == "HALTED"
+    assert "POST /api/v3/order" not in simulator.control.truth().requests

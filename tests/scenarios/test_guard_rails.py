@@ -1,0 +1,118 @@
+"""The guard rails on real parts: bans, saturation, the kill switch in a burst, an exchange that dies and comes back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+
+import pytest
+
+from exchanges import clock
+from exchanges.models import ExchangeAccount
+from exchanges.services import halt_trading, sync_instruments
+from orders.models import Order
+from tests.harness.processes import ProcessFactory
+from tests.harness.scenario import Scenario
+from tests.harness.simulator import Simulator
+from tests.harness.waiting import wait_for
+from tests.scenarios.steps import POST_ORDER, place, placements, send, send_all, settle, statuses, sweep_until
+
+WEIGHT_PER_MINUTE = 1200
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+def test_ban__four_workers_send_nothing_until_it_is_over(scenario: Scenario, seconds: int) -> None:
+    for number in range(3):
+        scenario.processes.worker(f"worker-{number}")
+    control = scenario.simulator.control
+    place("i-0")
+    control.faults.add("banned", match=POST_ORDER, retry_after=seconds)
+    assert place("i-1", place_within_seconds=300)["status"] == "CREATED"
+    over_at = clock.monotonic() + seconds - 1
+    before = control.truth().requests
+    send_all((f"i-{number}" for number in range(2, 40)), {**LIMIT}, place_within_seconds=300)
+    sweep_until(lambda: clock.monotonic() > over_at, timeout=seconds + 30, what="the ban is nearly over")
+    assert control.truth().requests == before
+    scenario.processes.beat()
+    wait_for(lambda: set(statuses().values()) == {"NEW"}, timeout=60, what="every order is placed after the ban")
+    assert control.truth().accepted_total() == 40
+
+
+LIMIT = {
+    "account": "demo",
+    "symbol": "BTCUSDT",
+    "side": "BUY",
+    "order_type": "LIMIT",
+    "quantity": "0.001",
+    "price": "50000.00",
+}
+
+
+@pytest.mark.long
+def test_limits__four_processes_use_a_minute_up_and_are_never_refused(
+    processes: ProcessFactory, account: ExchangeAccount, simulator: Simulator
+) -> None:
+    simulator.control.limits(request_weight=WEIGHT_PER_MINUTE)
+    sync_instruments(account)
+    # From anywhere in one minute to the end of the next: one whole minute at least.
+    askers = [
+        processes._run(
+            f"asker-{n}", [sys.executable, "-m", "tests.scenarios.saturate", "demo", "122"], "asking", {}, True
+        )
+        for n in range(4)
+    ]
+    for asker in askers:
+        wait_for(lambda asker=asker: not asker.is_alive, timeout=180, what="the minute is over")  # type: ignore[misc]
+    told = [json.loads(asker.output().strip().splitlines()[-1]) for asker in askers]
+    passed = Counter[str]()
+    for answer in told:
+        passed.update(answer["passed"])
+    assert sum(answer["refused"] for answer in told) == 0
+    whole_minute = sorted(passed)[1]
+    assert 0.9 * WEIGHT_PER_MINUTE <= passed[whole_minute] <= WEIGHT_PER_MINUTE
+
+
+@pytest.mark.long
+def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
+    processes: ProcessFactory, account: ExchangeAccount, simulator: Simulator, fast_timing: None
+) -> None:
+    workers = [processes.worker(f"worker-{n}", options=["--pool", "solo"], wait=False) for n in range(8)]
+    wait_for(lambda: all("ready." in worker.output() for worker in workers), timeout=120, what="the workers are ready")
+    simulator.control.limits(orders_10s=100_000)
+    simulator.control.faults.add("delay_answer", match=POST_ORDER, times=None, seconds=0.1)
+    send_all((f"i-{number}" for number in range(200)), LIMIT)
+
+    def sent() -> int:
+        return simulator.control.truth().requests.get("POST /api/v3/order", 0)
+
+    wait_for(lambda: sent() >= 30, timeout=60, what="the burst is on")
+    halt_trading(account=None, reason="drill", actor="eva")
+    at_halt = sent()
+    wait_for(
+        lambda: (
+            Order.objects.count() == 200 and not Order.objects.filter(status__in=["CREATED", "PENDING_NEW"]).exists()
+        ),
+        timeout=90,
+        what="every order has its answer",
+    )
+    assert sent() <= at_halt + len(workers)
+    found = Counter(statuses().values())
+    assert found["NEW"] == simulator.control.truth().accepted_total() == sent()
+    assert found["DENIED"] == 200 - found["NEW"] > 0
+    assert set(Order.objects.filter(status="DENIED").values_list("reason_code", flat=True)) == {"HALTED"}
+
+
+def test_breaker__opens_on_an_exchange_in_maintenance_and_heals(scenario: Scenario) -> None:
+    place("i-0")
+    control = scenario.simulator.control
+    control.set_maintenance(True)
+    for result in [send(f"i-{number}", LIMIT, place_within_seconds=60) for number in range(1, 25)]:
+        result.get(timeout=30)
+    tried = placements(scenario)
+    assert tried < 24  # the breaker has spared the exchange the rest
+    assert set(statuses().values()) <= {"NEW", "CREATED", "PENDING_NEW"}
+    control.set_maintenance(False)
+    settle(timeout=60)
+    assert set(statuses().values()) == {"NEW"}
+    assert control.truth().accepted_total() == 25
