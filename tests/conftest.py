@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -141,6 +142,7 @@ def fresh_memory() -> None:
     for module, name in modules:
         if module in sys.modules:
             getattr(sys.modules[module], name).clear()
+    translation.deactivate()  # a page leaves its reader's language to the thread
 
 
 @pytest.fixture(autouse=True)
