@@ -17,12 +17,15 @@ from celery import Celery, signals
 from django.apps import apps
 from django.db import connections
 
+from backoffice import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 
 # The `celery` program has its own folder on the path, and this one only while it imports this module (Celery's fix-up
 # would keep it there). Not asked whether it is there already: that entry is about to be removed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+broker.use_for_redis()
 app = Celery("backoffice", fixups=[])
 app.set_default()
 
@@ -36,6 +39,12 @@ def set_up_django(**_: Any) -> None:
 
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["orders", "exchanges"])
+
+
+@signals.celeryd_init.connect(weak=False)
+def switch_threads_sooner(**_: Any) -> None:
+    """A thread that comes back from the database or the exchange must not wait 5 ms for one that computes."""
+    sys.setswitchinterval(0.0005)
 
 
 @signals.setup_logging.connect(weak=False)

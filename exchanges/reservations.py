@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
 
 from exchanges import clock
 from exchanges.models import Balance, Reservation
@@ -64,10 +64,13 @@ def hand_over(*, account_id: int, reference: str, at: datetime, spent: Decimal |
     if spent is not None and spent <= 0:
         release(account_id=account_id, reference=reference)
         return
-    with transaction.atomic():
-        for row in Reservation.objects.filter(account_id=account_id, reference=reference):
+    # No savepoint, and the figure's time read with the row: each statement here is a round trip of every order.
+    figure_at = Balance.objects.filter(account_id=account_id, asset=OuterRef("asset")).values("updated_at")
+    held = Reservation.objects.filter(account_id=account_id, reference=reference)
+    with transaction.atomic(savepoint=False):
+        for row in held.annotate(figure_at=Subquery(figure_at)):
             due_at = row.due_at or at
-            if Balance.objects.filter(account_id=account_id, asset=row.asset, updated_at__gte=due_at).exists():
+            if row.figure_at is not None and row.figure_at >= due_at:
                 _drop([row])
                 continue
             amount = row.amount if spent is None else spent
@@ -111,6 +114,8 @@ def _drop(rows: Iterable[Reservation]) -> None:
 
 
 def _add(account_id: int, asset: str, amount: Decimal) -> None:
+    if not amount:
+        return  # above all no lock on the row that every claim of this asset waits for
     rows = Balance.objects.filter(account_id=account_id, asset=asset)
     if connection.vendor != "sqlite":
         rows.update(reserved=F("reserved") + amount)

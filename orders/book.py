@@ -18,7 +18,7 @@ from django.db import transaction
 
 from exchanges import clock, reservations
 from exchanges.types import EXACT, ExchangeStatus, FillReport, OrderReport, ReportSource, Side, plain
-from orders import notices
+from orders import notices, rows
 from orders.merge import AttemptState, Merge, average_price, merge_report, settle
 from orders.models import BreakKind, EventType, ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
@@ -61,7 +61,8 @@ def swap(order: Order, *, tell: bool = False, **changes: Any) -> bool:
     What a bot must react to is noted for it; `tell`: also where neither status nor filled quantity change.
     """
     version = order.version + 1
-    if not Order.objects.filter(pk=order.pk, version=order.version).update(version=version, **changes):
+    statement = rows.update(Order, {"id": order.pk, "version": order.version}, {"version": version, **changes})
+    if rows.run([statement]) == [0]:
         return False
     before = (order.status, order.filled_quantity)
     for name, value in changes.items():
@@ -131,7 +132,7 @@ def apply_refusal(attempt: ExchangeOrder, *, code: str, message: str) -> Order:
                     "next_check_at": None,
                 }
             if swap(order, **changes):
-                _update_attempt(attempt, outcome=Outcome.REJECTED, exchange_status="REJECTED")
+                update = _update_attempt(attempt, {"outcome": Outcome.REJECTED, "exchange_status": "REJECTED"})
                 if attempt.acknowledged_at is None:
                     release_reservation(attempt)
                 event = record_event(
@@ -142,7 +143,7 @@ def apply_refusal(attempt: ExchangeOrder, *, code: str, message: str) -> Order:
                     source=ReportSource.PLACE,
                     details={"client_order_id": attempt.client_order_id, "code": code, "message": message},
                 )
-                event.save(force_insert=True)
+                rows.run([update, rows.insert([event])])
                 log.info("order_rejected", **log_fields(order), code=code, reason=message)
                 return order
         order.refresh_from_db()
@@ -231,17 +232,25 @@ def _store(
     if not swap(order, tell=bool(merged.new_fills), **changes):
         return False
     was_acknowledged = attempt.acknowledged_at is not None
-    _update_attempt(attempt, **_attempt_changes(attempt, report, merged.state, now))
-    _insert_fills(attempt, merged.new_fills)
-    _hand_over_reservation(order, attempt, report, merged, first_evidence=not was_acknowledged)
-    record_event(
+    had_fill_gap = attempt_state(attempt).has_fill_gap
+    event = record_event(
         order,
         EventType.REPORT,
         actor=actor,
         previous_status=previous,
         source=source,
         details=_report_details(attempt, report, merged),
-    ).save(force_insert=True)
+    )
+    rows.run(
+        [
+            _update_attempt(attempt, _attempt_changes(attempt, report, merged.state, now)),
+            *([rows.insert(_fills(attempt, merged.new_fills))] if merged.new_fills else []),
+            rows.insert([event]),
+        ]
+    )
+    _hand_over_reservation(order, attempt, report, merged, first_evidence=not was_acknowledged)
+    if had_fill_gap and not any(state.has_fill_gap for state in siblings):
+        close_breaks(order, BreakKind.FILL_GAP, resolution="the missing trades arrived")
     _open_breaks(order, attempt, previous, siblings, report, merged, first_evidence=not was_acknowledged)
     log.info("order_reported", **log_fields(order), source=str(source), filled=plain(order.filled_quantity))
     return True
@@ -322,10 +331,10 @@ def _attempt_changes(
     return changes
 
 
-def _update_attempt(attempt: ExchangeOrder, **changes: Any) -> None:
-    ExchangeOrder.objects.filter(pk=attempt.pk).update(**changes)
+def _update_attempt(attempt: ExchangeOrder, changes: Mapping[str, Any]) -> rows.Statement:
     for name, value in changes.items():
         setattr(attempt, name, value)
+    return rows.update(ExchangeOrder, {"id": attempt.pk}, changes)
 
 
 def release_reservation(attempt: ExchangeOrder) -> None:
@@ -353,29 +362,25 @@ def _hand_over_reservation(
         release_reservation(attempt)
 
 
-def _insert_fills(attempt: ExchangeOrder, fills: Sequence[FillReport]) -> None:
-    if not fills:
-        return
-    Fill.objects.bulk_create(
-        [
-            Fill(
-                order_id=attempt.order_id,
-                exchange_order=attempt,
-                account_id=attempt.account_id,
-                symbol=attempt.symbol,
-                trade_id=fill.trade_id,
-                side=fill.side,
-                quantity=fill.quantity,
-                price=fill.price,
-                quote_quantity=fill.quote_quantity,
-                commission=fill.commission,
-                commission_asset=fill.commission_asset,
-                is_maker=fill.is_maker,
-                traded_at=fill.traded_at,
-            )
-            for fill in fills
-        ]
-    )
+def _fills(attempt: ExchangeOrder, fills: Sequence[FillReport]) -> list[Fill]:
+    return [
+        Fill(
+            order_id=attempt.order_id,
+            exchange_order=attempt,
+            account_id=attempt.account_id,
+            symbol=attempt.symbol,
+            trade_id=fill.trade_id,
+            side=fill.side,
+            quantity=fill.quantity,
+            price=fill.price,
+            quote_quantity=fill.quote_quantity,
+            commission=fill.commission,
+            commission_asset=fill.commission_asset,
+            is_maker=fill.is_maker,
+            traded_at=fill.traded_at,
+        )
+        for fill in fills
+    ]
 
 
 def _report_details(attempt: ExchangeOrder, report: OrderReport | None, merged: Merge) -> dict[str, Any]:
@@ -418,8 +423,6 @@ def _open_breaks(
             subject=subject,
             details={"ordered": plain(merged.state.quantity), "filled": plain(merged.state.filled_quantity)},
         )
-    if merged.new_fills and not any(state.has_fill_gap for state in attempts):
-        close_breaks(order, BreakKind.FILL_GAP, resolution="the missing trades arrived")
     if report is not None and first_evidence and (differences := _differences(order, attempt, report)):
         open_break(order, BreakKind.DIFFERENT_ORDER, subject=subject, details=differences)
 

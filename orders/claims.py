@@ -22,7 +22,7 @@ from exchanges.errors import NotSent
 from exchanges.models import Environment
 from exchanges.reservations import reserve
 from exchanges.types import EXACT, InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
-from orders import memory, notices
+from orders import memory, notices, rows
 from orders.book import record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
 from orders.ids import client_order_id, intent_hash
@@ -198,15 +198,13 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
         created = record_event(order, EventType.CREATED, actor=intent.strategy or "orchestrator")
         if verdict is not None:
             _close(order, verdict, now, attempts_left=False)
-            order.save(force_insert=True)
-            OrderEvent.objects.bulk_create([created, _closing_event(order, verdict)])
+            rows.run([rows.insert([order]), rows.insert([created, _closing_event(order, verdict)])])
             notices.note_change(order)
             return order
         attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
         _mark_claimed(order, attempt, now)
-        order.save(force_insert=True)
-        attempt.save(force_insert=True)
-        OrderEvent.objects.bulk_create([created, _claim_event(order, attempt)])
+        events = [created, _claim_event(order, attempt)]
+        rows.run([rows.insert([order]), rows.insert([attempt]), rows.insert(events)])
         _reserve(facts.account_id, facts, figures, attempt, conditions)
         return Claim(order, attempt)
 
@@ -238,8 +236,7 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
         ):
             order.refresh_from_db()
             return order
-        attempt.save(force_insert=True)
-        _claim_event(order, attempt, previous).save(force_insert=True)
+        rows.run([rows.insert([attempt]), rows.insert([_claim_event(order, attempt, previous)])])
         _reserve(facts.account_id, facts, figures, attempt, conditions)
         return Claim(order, attempt)
 

@@ -24,7 +24,7 @@ class OrderCounter:
         self._since = self._until = 0
 
     def _roll(self, now: int) -> None:
-        if self._since <= now < self._until:
+        if self._since <= now < self._until or not self._limits:
             return
         for index, (_, span) in enumerate(self._limits):
             window = now // span
@@ -32,8 +32,8 @@ class OrderCounter:
                 self._windows[index] = window
                 self._counts[index] = 0
         spans = [span for _, span in self._limits]
-        self._since = max((now - now % span for span in spans), default=now)
-        self._until = min((now - now % span + span for span in spans), default=now)
+        self._since = max(now - now % span for span in spans)
+        self._until = min(now - now % span + span for span in spans)
 
     def add(self, now: int) -> None:
         self._roll(now)

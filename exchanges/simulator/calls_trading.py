@@ -31,6 +31,7 @@ _RESTRICTIONS = {item.value: item for item in CancelRestriction}
 _RENDERERS = {"ACK": render.placement_ack, "RESULT": render.placement_result, "FULL": render.placement_full}
 _FULL_BY_DEFAULT = (OrderType.MARKET, OrderType.LIMIT)
 MIN_STRATEGY_TYPE = 1_000_000
+_BAD_RESTRICTION = ApiError(-1145, "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.")
 
 
 def read_order(params: Params) -> NewOrder:
@@ -118,7 +119,7 @@ def cancel(call: Call) -> Step:
     if order_id is None and orig is None:
         raise errors.one_of_two("origClientOrderId", "orderId")
     new_id = params.client_id("newClientOrderId")
-    name = params.choice("cancelRestrictions", _RESTRICTIONS, ApiError(-1145, "Invalid cancelRestrictions"))
+    name = params.choice("cancelRestrictions", _RESTRICTIONS, _BAD_RESTRICTION)
 
     def step() -> Any:
         exchange = call.exchange

@@ -250,5 +250,5 @@ class Params:
             raise errors.illegal_characters("recvWindow", errors.RECV_WINDOW_RANGE)
         window = Decimal(text)
         if window > MAX_RECV_WINDOW_MS:
-            raise ApiError(-1131, "recvWindow must be less than 60000.")
+            raise ApiError(-1131, "'recvWindow' must be less than 60000.")
         return int(window * 1000)

@@ -76,7 +76,7 @@ def check_parameters(request: NewOrder) -> None:
     if request.quantity is not None and request.quote_quantity is not None:
         raise EngineError(-1106, "Parameter 'quoteOrderQty' sent when not required.")
     if request.strategy_type is not None and request.strategy_type < MIN_STRATEGY_TYPE:
-        raise EngineError(-1134, f"strategyType was less than {MIN_STRATEGY_TYPE}.")
+        raise EngineError(-1134, f"`strategyType` was less than {MIN_STRATEGY_TYPE}.")
     _check_values(request)
 
 

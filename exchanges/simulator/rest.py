@@ -73,13 +73,11 @@ class RestApi:
 
     async def handle(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         operation = ROUTES.get((request.method, path))
-        if operation is None:
-            return self._unknown(path)
-        body = ""
-        if request.method != "GET" and request.can_read_body:
-            body = (await request.read()).decode("utf-8", "surrogateescape")
         ip = request.remote or ""
+        if operation is None:
+            return self._unknown(path, ip)
         try:
+            body = await _form(request)
             unit = _unit(request.headers.get("X-MBX-TIME-UNIT"))
             params = Params(merge_pairs(query, body))
         except ApiError as error:
@@ -102,10 +100,10 @@ class RestApi:
             return self._cut(request, reply)
         return self._response(reply, ip)
 
-    def _unknown(self, path: str) -> web.Response:
+    def _unknown(self, path: str, ip: str) -> web.Response:
         if path in REMOVED_PATHS:
-            return web.Response(status=410, text=GONE_PAGE, content_type="text/html")
-        return web.Response(status=404)
+            return self._response(Reply(status=410, raw=GONE_PAGE, content_type="text/html"), ip)
+        return self._response(Reply(status=404, raw=""), ip)
 
     def _response(self, reply: Reply, ip: str) -> web.Response:
         now = self.exchange.clock.now_us()
@@ -134,6 +132,15 @@ class RestApi:
             transport.write(head.encode() + body[: len(body) // 2])
             transport.close()
         return web.Response(status=500)  # nobody is there to read it
+
+
+async def _form(request: web.BaseRequest) -> str:
+    if request.method == "GET" or not request.can_read_body:
+        return ""
+    try:
+        return (await request.read()).decode("utf-8", "surrogateescape")
+    except web.HTTPRequestEntityTooLarge as error:
+        raise ApiError(-1101, "Too many parameters sent for this endpoint.", status=413) from error
 
 
 def _unit(header: str | None) -> int:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 WEBSOCKET_PATHS = ("/ws-api/v3", "/ws-api/v3/")
 SHUTDOWN_SECONDS = 0.2
+# However long a parameter or a key is, its refusal is the exchange's, not the HTTP parser's.
+MAX_LINE_BYTES = 2**20
 COLLECT_AT = (10_000, 20, 20)
 
 
@@ -55,7 +57,13 @@ class SimulatorServer:
         return await self.rest.handle(request, path, query)
 
     async def start(self, host: str, port: int) -> None:
-        server = web.Server(self.handle, access_log=None, keepalive_timeout=75)
+        server = web.Server(
+            self.handle,
+            access_log=None,
+            keepalive_timeout=75,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port, backlog=1024).start()

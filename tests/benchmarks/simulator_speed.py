@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import time
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from exchanges.simulator.engine import Engine
 from exchanges.simulator.market import MarketMaker
 from exchanges.simulator.model import NewOrder, OrderType, Side, TimeInForce, units
+from exchanges.simulator.server import COLLECT_AT
 from exchanges.simulator.symbols import DEFAULT_SYMBOLS
 from tests.benchmarks.figures import cpu_seconds
 from tests.benchmarks.parts import SIMULATOR_OPTIONS
@@ -47,6 +49,7 @@ def engine_speed(orders: int = 40_000) -> Speed:
     for account in ("a", "b"):
         engine.add_account(account, {"USDT": units("1000000000"), "BTC": units("1000000")})
     work = _engine_orders(orders, Random(7))
+    gc.set_threshold(*COLLECT_AT)  # as the simulator's own process does
     began, began_cpu = time.perf_counter(), time.process_time()
     for account, order in work:
         engine.place(account, order)

@@ -98,7 +98,7 @@ def test_parameters__superfluous(kind: str, name: str) -> None:
             -1014,
             "Unsupported order combination.",
         ),
-        ("LIMIT", {**VALID["LIMIT"], "strategy_type": 999_999}, -1134, "strategyType was less than 1000000."),
+        ("LIMIT", {**VALID["LIMIT"], "strategy_type": 999_999}, -1134, "`strategyType` was less than 1000000."),
     ],
 )
 def test_parameters__refusals(kind: str, fields: dict[str, Any], code: int, message: str) -> None:

@@ -37,6 +37,14 @@ VALUES = st.one_of(
             "ONLY_NEW", "TRADING", "HALT", "SPOT", "MINI", "7d", "1700000000000", "1700000000000000",
         ]
     ),
+    st.sampled_from(
+        [
+            "A" * 5_000, "9" * 400, "[" * 3_000, "\0", '["BTCUSDT"]\0', "é", "😀", "٣", "１", "\u202e", " 1",
+            "1 ", "\t", "\r\nX: y", "1e308", "-1e5", "1E-8", "0x10", "1_000", "+1", "--1", "-0", "-9223372036854775809",
+            "%", "%00", "'a'; --", "<a>", "../..", "a=b&c=d", ";", "BTCUSDT,ETHUSDT", '["BTCUSDT",null]', '["BTCUSDT"',
+            "['a']", "[[[[]]]]", '["BTCUSDT"]["ETHUSDT"]', "0.0000000000000000000001",
+        ]
+    ),
     st.integers(-5, 10**19).map(str),
     st.decimals(min_value=0, max_value=10**6, allow_nan=False, places=5).map(str),
     st.text(max_size=20),
@@ -157,6 +165,36 @@ def test_raw_bytes__documented_answer(client: RawClient, target: bytes) -> None:
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert answer.split(b" ", 2)[1] in (b"400", b"401"), answer
     assert b"Server got itself in trouble" not in answer
+
+
+@pytest.mark.parametrize("length", [10_000, 500_000])
+def test_a_very_long_parameter__is_refused_like_any_other(client: RawClient, length: int) -> None:
+    response = client.public("ticker/price", {"symbol": "X" * length})
+    assert (response.status_code, response.json()["code"]) == (400, -1100)
+    assert client.signed("GET", "order", {"symbol": "X" * length, "orderId": 1}).json()["code"] == -1100
+
+
+def test_a_very_long_key__is_refused_like_any_other(client: RawClient) -> None:
+    stranger = RawClient(client.url, key="k" * 20_000)
+    assert stranger.signed("GET", "account").json()["code"] == -2015
+
+
+def test_a_form_of_megabytes__is_refused(client: RawClient) -> None:
+    response = client.signed("POST", "order", body={"symbol": "X" * 2_000_000})
+    assert (response.status_code, response.json()["code"]) == (413, -1101)
+
+
+@pytest.mark.parametrize("query", ["symbol=BTCUSDT&symbol=BTCUSDT", "symbol=BTCUSDT&symbol=ETHUSDT", "symbol=&symbol="])
+def test_a_parameter_sent_twice__is_refused(client: RawClient, query: str) -> None:
+    response = client.session.get(f"{client.url}/api/v3/ticker/price?{query}", timeout=10)
+    assert (response.status_code, response.json()["code"]) == (400, -1101)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/v3/no/such", 404), ("/api/v3/userDataStream", 410)])
+def test_an_answer_without_operation__has_the_used_weight_too(client: RawClient, path: str, status: int) -> None:
+    response = client.session.post(client.url + path, timeout=10)
+    assert response.status_code == status
+    assert response.headers["X-MBX-USED-WEIGHT-1M"].isdigit()
 
 
 def test_truth__counts_no_failure_of_ours(control: ControlClient) -> None:

@@ -213,7 +213,7 @@ def test_place__market_fills_against_the_book(client: RawClient, control: Contro
         ({"quantity": "0.00001"}, -1013, "Filter failure: NOTIONAL"),
         ({"quantity": "5"}, -2010, "Account has insufficient balance for requested action."),
         ({"strategyType": "5"}, -1134, "`strategyType` was less than 1000000."),
-        ({"recvWindow": "60001"}, -1131, "recvWindow must be less than 60000."),
+        ({"recvWindow": "60001"}, -1131, "'recvWindow' must be less than 60000."),
         (
             {"selfTradePreventionMode": "MAYBE"},
             -1130,
@@ -300,7 +300,7 @@ def test_cancel__restrictions(client: RawClient) -> None:
     client.place(newClientOrderId="mine")
     query = {"symbol": "BTCUSDT", "origClientOrderId": "mine"}
     bad = client.signed("DELETE", "order", {**query, "cancelRestrictions": "NEVER"})
-    assert refusal(bad)[1:] == (-1145, "Invalid cancelRestrictions")
+    assert refusal(bad)[1:] == (-1145, "`cancelRestrictions` has to be either `ONLY_NEW` or `ONLY_PARTIALLY_FILLED`.")
     kept = client.signed("DELETE", "order", {**query, "cancelRestrictions": "ONLY_PARTIALLY_FILLED"})
     assert refusal(kept)[1:] == (-2011, "Order was not canceled due to cancel restrictions.")
 
