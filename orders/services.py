@@ -373,7 +373,7 @@ def _park(order: Order, reason: str, retry_after: float | None) -> Order:
 
 
 def pause_after(order: Order, error: GatewayError) -> float:
-    """Seconds until the order's next step: what was asked for, and growing pauses where it was the exchange that failed.
+    """Seconds until the next step: what was asked for, and growing pauses where it was the exchange that failed.
 
     A shared limit or breaker of ours names the very moment from which it lets requests pass: to wait longer for each
     time it was asked would cost an order its deadline.
