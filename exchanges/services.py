@@ -20,6 +20,8 @@ from exchanges.errors import GatewayError, NotSent
 from exchanges.gateway import get_gateway
 from exchanges.models import (
     Balance,
+    BreakerChange,
+    BreakerHold,
     Environment,
     ExchangeAccount,
     Instrument,
@@ -318,14 +320,27 @@ def _require_safe_key(account: ExchangeAccount) -> None:
 def force_breaker(*, account: ExchangeAccount, kind: str, state: str | None, reason: str, actor: str) -> None:
     """Hold the breaker of one kind of call (`place`, `cancel`, `read`) `open` or `closed`; None: let it judge again.
 
-    Raises `ValueError` for an unknown kind or state, and the client's error where Redis does not answer.
+    Raises `ValueError` for an unknown kind or state, and `NotSent` where Redis does not answer: nothing has changed.
     """
     if not reason.strip():
         raise ValueError("reason: say why")
     if state not in ("open", "closed", None):
         raise ValueError(f"state: {state!r} is neither open nor closed")
     limits.force_breaker(account.name, limits.Kind(kind), state)
-    log.warning("breaker_forced", account=account.name, kind=kind, state=state or "auto", reason=reason, actor=actor)
+    hold = state or BreakerHold.NONE
+    BreakerChange.objects.create(account=account, kind=kind, state=hold, reason=reason, actor=actor)
+    log.warning("breaker_forced", account=account.name, kind=kind, state=str(hold), reason=reason, actor=actor)
+
+
+def breaker_states(account: ExchangeAccount) -> dict[str, str]:
+    """Kind of call -> `closed`, `open`, `forced open`, `forced closed`; `unknown` for all while Redis is away."""
+    states: dict[str, str] = {}
+    for kind in limits.Kind:
+        state = limits.breaker_state(account.name, kind)
+        if state == "unknown":
+            return dict.fromkeys(map(str, limits.Kind), state)  # each further question would wait in vain, too
+        states[str(kind)] = state
+    return states
 
 
 def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:
