@@ -307,6 +307,31 @@ def _keys(passage: Passage, budget: Budget, now_ms: int) -> tuple[list[str], lis
 # -- Redis, and what to do without it ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How Redis keeps what it holds. None: it does not tell."""
+
+    eviction_policy: str | None
+    persists: bool | None
+
+
+def redis_keeping() -> Keeping | None:
+    """How our Redis keeps its data, for `manage.py check`; None while it is away."""
+    redis = _redis(settings.REDIS_URL)
+    try:
+        told = redis.info("everything")
+    except Exception:  # noqa: BLE001  whatever the client raises, it does not answer
+        return None
+    return Keeping(told.get("maxmemory_policy"), True if int(told.get("aof_enabled", 0)) else _saves_snapshots(redis))
+
+
+def _saves_snapshots(redis: Redis) -> bool | None:
+    try:
+        return bool(redis.config_get("save").get("save"))
+    except Exception:  # noqa: BLE001  a managed Redis keeps its settings to itself
+        return None
+
+
 class _RedisAway(Exception):
     """Redis did not answer; it is left alone for a moment."""
 
