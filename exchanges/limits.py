@@ -7,8 +7,8 @@ history: each lane may use the budget up to its own share. The exchange's own co
 418 or a WAF page stops the whole address in every process until the exchange's Retry-After.
 
 With Redis away a worker places nothing, and cancels and single queries go on under a small local limit. A stop that the
-exchange has told a process of holds there even so. A process that is no worker (a shell, a test, eager mode) goes on by
-itself: without Redis there are no workers to share with.
+exchange has told a process itself holds there even so. Else a process that is no worker (a shell, a test, eager mode)
+goes on by itself: without Redis there are no workers to share with.
 """
 
 from __future__ import annotations
@@ -202,8 +202,6 @@ def admit(passage: Passage, budget: Budget) -> None:
     """Let the request leave now, counting it, or raise `NotSent` with the seconds to wait."""
     now_ms = clock.now_ms()
     keys, windows = _keys(passage, budget, now_ms)
-    if _stops and (left := _stopped_here(keys[:2])) > 0:
-        raise NotSent("stopped by the exchange", retry_after=left)
     minute_left = 60_000 - now_ms % 60_000
     ceiling = budget.weight_per_minute * SHARES[passage.lane] // 100
     arguments: list[int] = [passage.weight, ceiling, minute_left, settings.EXCHANGE_REQUEST_TIMEOUT_MS + 1000]
@@ -212,7 +210,7 @@ def admit(passage: Passage, budget: Budget) -> None:
     try:
         wait_ms, why = cast("tuple[int, str]", _run(_ADMIT, keys, arguments))
     except _RedisAway:
-        _admit_alone(passage)
+        _admit_alone(passage, keys[:2])
         return
     if wait_ms > 0:
         raise NotSent(why, retry_after=wait_ms / 1000)
@@ -270,14 +268,6 @@ def breaker_state(account: str, kind: Kind) -> str:
     if forced := stored.get("forced"):
         return f"forced {cast('str', forced)}"
     return "open" if stored.get("open") else "closed"
-
-
-# What this process was told itself: a Redis that is away, or has lost its data, undoes no stop.
-_stops: dict[str, float] = {}
-
-
-def _stopped_here(keys: Sequence[str]) -> float:
-    return max(_stops.get(key, 0.0) for key in keys) - clock.monotonic()
 
 
 def _stop_ms(answer: Answer) -> int:
@@ -361,7 +351,14 @@ def _run(script: str, keys: list[str], arguments: list[int]) -> Any:
     raise _RedisAway
 
 
-def _admit_alone(passage: Passage) -> None:
+# What this process was told itself, for the time that Redis is away.
+_stops: dict[str, float] = {}
+
+
+def _admit_alone(passage: Passage, stop_keys: Sequence[str]) -> None:
+    left = max(_stops.get(key, 0.0) for key in stop_keys) - clock.monotonic()
+    if left > 0:
+        raise NotSent("stopped by the exchange", retry_after=left)
     if not _is_worker:
         return
     # Single questions only: five lists of all open orders a second would use the address's budget up by themselves.

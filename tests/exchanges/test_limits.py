@@ -178,16 +178,17 @@ def test_note__a_stop_outlives_a_restart_of_redis(
         server.stop()
 
 
-def test_note__a_stop_outlives_the_data_of_redis_in_the_process_that_was_told(
-    redis_server: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_worker", [True, False])
+def test_note__a_stop_holds_without_redis_in_the_process_that_was_told(
+    redis_server: Any, monkeypatch: pytest.MonkeyPatch, is_worker: bool
 ) -> None:
+    monkeypatch.setattr(limits, "_is_worker", is_worker)
     note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=60))
-    redis_server.flush()
-    with pytest.raises(NotSent, match="stopped by the exchange"):
-        admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)
     redis_server.stop()
     with pytest.raises(NotSent, match="stopped by the exchange"):
         admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)
+    admit(passage(Lane.CANCEL, 1, Kind.CANCEL, host="another"), BUDGET)
+    redis_server.start()
 
 
 def test_admit__orders_are_counted_per_account_in_each_window() -> None:
