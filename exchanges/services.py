@@ -345,7 +345,12 @@ def resume_trading(
         if despite_unsafe_key:
             log.warning("unsafe_key_accepted", account=account.name, reason=reason, actor=actor)
         else:
-            _require_safe_key(account)
+            try:
+                _require_safe_key(account)
+            except UnsafeAccount as unsafe:
+                halted = ExchangeAccount.objects.filter(pk=account.pk, trading_state=TradingState.HALTED)
+                halted.update(trading_state_reason=str(unsafe))  # it stays so, and says why
+                raise
     _set_trading(account, halted=False, reason=reason, actor=actor)
 
 

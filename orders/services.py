@@ -6,7 +6,8 @@ Tasks, sweeps, the admin and the commands all call these. The writers of what th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -424,6 +425,16 @@ def stop_account(account: ExchangeAccount, error: AccountError) -> None:
         subject=account.name,
         details={"code": error.code, "message": error.message},
     )
+
+
+@contextmanager
+def stopping_refused(account: ExchangeAccount) -> Iterator[None]:
+    """Questions about the account whose refusal stops it, as that of an order does."""
+    try:
+        yield
+    except AccountError as error:
+        stop_account(account, error)
+        raise
 
 
 # -- cancelling ----------------------------------------------------------------------------------------------------
