@@ -43,7 +43,7 @@ def main() -> None:
         return order
 
     BaseDatabaseWrapper._commit = stamp_commit  # type: ignore[attr-defined]
-    LiveAccount._apply_order = stamp_event  # type: ignore[method-assign]
+    LiveAccount._apply_order = stamp_event  # type: ignore[method-assign, assignment]
     listen_forever()
 
 

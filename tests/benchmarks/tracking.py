@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -32,9 +33,10 @@ from tests.harness.simulator import Simulator
 from tests.harness.waiting import wait_for
 
 ACCOUNTS = {"few": 10, "many": 1_000, "most": 5_000}
-EVENTS_PER_SECOND = 50
-EVENTS = 400
-BURST = 500
+# Each fill is two events: one of the order, one of the balances.
+FILLS_PER_SECOND = 25
+FILLS = 250
+BURST = 250
 _RECONCILED_EVERY_MINUTES = 15
 _EXCHANGE_OPTIONS = (
     *("--frozen", "--order-limit-10s", "0", "--order-limit-day", "0"),
@@ -85,7 +87,7 @@ def measure_tracking(say: Say) -> Tracking:
         say("reconciling each account ...")
         for name, count in ACCOUNTS.items():
             result.reconcile_seconds, result.weight_of_reconciling[count] = parts.reconcile(name)
-        say(f"{EVENTS} fills, {EVENTS_PER_SECOND} a second ...")
+        say(f"{FILLS} fills, {FILLS_PER_SECOND} a second ...")
         result.listener_cpu_ms, result.committed = parts.fill_steadily()
         say(f"a burst of {BURST} fills ...")
         result.burst_seconds, result.burst_lost = parts.fill_at_once()
@@ -204,10 +206,10 @@ class _Parts:
             symbol, client_order_id = next(waiting)
             control.fill(symbol, client_order_id=client_order_id)
 
-        paced(EVENTS, EVENTS_PER_SECOND, fill)
-        rows = self._wait_for_stamps(EVENTS)
+        paced(FILLS, FILLS_PER_SECOND, fill)
+        rows = self._wait_for_stamps(FILLS)
         cpu = cpu_seconds([self._listener.pid]) - before
-        return cpu * 1000 / EVENTS, sorted((committed - event) / 1e6 for event, committed in rows)
+        return cpu * 1000 / (2 * FILLS), sorted((committed - event) / 1e6 for event, committed in rows)
 
     def fill_at_once(self) -> tuple[float, int]:
         """Somebody sells into the orders that are left, five hundred at once: seconds until all are in the book."""
@@ -217,10 +219,10 @@ class _Parts:
             taken[symbol] = taken.get(symbol, 0) + 1
         seller = self._seller()
         began = time.time_ns()
-        for symbol in _SYMBOLS:
-            if count := taken.get(f"{symbol.base}USDT", 0):
-                quantity = f"{count * float(symbol.quantity):.5f}".rstrip("0").rstrip(".")
-                seller.place_at(f"{symbol.base}USDT", quantity, symbol.far_price, f"sell-{symbol.base}", side="SELL")
+        for coin in _SYMBOLS:
+            if count := taken.get(f"{coin.base}USDT", 0):
+                quantity = format(count * Decimal(coin.quantity), "f")
+                seller.place_at(f"{coin.base}USDT", quantity, coin.far_price, f"sell-{coin.base}", side="SELL")
         rows = self._wait_for_stamps(known + BURST)[known:]
         lost = self._differences("many")
         return (max(committed for _, committed in rows) - began) / 1e9, lost
@@ -272,15 +274,14 @@ class _Parts:
 
     def told_after(self) -> list[float]:
         """Milliseconds from the commit of each steady fill until the orchestrator's task began with it."""
-        stamps = [line.split() for line in self._stamps.read_text().splitlines()[:EVENTS]]
+        stamps = [line.split() for line in self._stamps.read_text().splitlines()[:FILLS]]
         with self._postgres.connect("bench") as connection:
-            intents = dict(
-                connection.execute(
-                    "SELECT e.client_order_id, o.intent_id FROM orders_exchangeorder e"
-                    " JOIN orders_order o ON o.id = e.order_id JOIN exchanges_exchangeaccount a ON a.id = o.account_id"
-                    " WHERE a.name = 'many'"
-                ).fetchall()
-            )
+            rows = connection.execute(
+                "SELECT e.client_order_id, o.intent_id FROM orders_exchangeorder e"
+                " JOIN orders_order o ON o.id = e.order_id JOIN exchanges_exchangeaccount a ON a.id = o.account_id"
+                " WHERE a.name = 'many'"
+            ).fetchall()
+        intents: dict[str, str] = dict(rows)
         committed = {intents[client_order_id]: int(at) for client_order_id, _, at in stamps}
 
         def started() -> dict[str, int]:

@@ -13,8 +13,7 @@ wide = tuple(
     replace(spec, filters=tuple(row for row in spec.filters if row["filterType"] != "MAX_NUM_ORDERS"))
     for spec in DEFAULT_SYMBOLS
 )
-defaults = exchange.Exchange.__init__.__kwdefaults__
-defaults["symbols"] = wide
+exchange.Exchange.__init__.__kwdefaults__["symbols"] = wide  # type: ignore[index]
 
 if __name__ == "__main__":
     raise SystemExit(main())
