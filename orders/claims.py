@@ -59,6 +59,8 @@ INTENT_CONFLICT = "INTENT_CONFLICT"
 _SENDER_GRACE = timedelta(seconds=1)
 # Until an order on its way is acknowledged, and its money no longer reserved but locked.
 _RESERVED_SECONDS = 0.5
+# Until a symbol in HALT or BREAK is looked at again.
+_PAUSED_SECONDS = 2.0
 
 
 class Remedy(Enum):
@@ -69,6 +71,7 @@ class Remedy(Enum):
     CATCH_UP = "catch_up"
     BALANCES = "balances"
     PRICE = "price"
+    SYMBOL = "symbol"
 
 
 class AccountReplaced(Exception):
@@ -315,6 +318,10 @@ def decide(
     quantised = quantise(facts.rules, figures)
     if denial := check_figures(facts.rules, figures, quantised):
         return denial, quantised
+    if facts.rules.is_paused:
+        if Remedy.SYMBOL not in conditions.remedied:
+            raise RemedyNeeded(Remedy.SYMBOL)
+        raise NotSent(f"{intent.symbol} has status {facts.rules.status}", retry_after=_PAUSED_SECONDS)
     _require_fresh(facts, conditions, now)
     if denial := _check_limits(intent, facts, facts.rules, quantised, conditions, now):
         return denial, quantised
