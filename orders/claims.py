@@ -312,6 +312,7 @@ def decide(
     _require_fresh(facts, conditions, now)
     if denial := _check_limits(intent, facts, facts.rules, quantised, conditions, now):
         return denial, quantised
+    _require_price(facts, facts.rules, quantised, conditions, now)
     return _check_balance(facts, facts.rules, quantised, conditions, now), quantised
 
 
@@ -353,6 +354,17 @@ def _require_fresh(facts: GateFacts, conditions: Conditions, now: datetime) -> N
         raise RemedyNeeded(Remedy.BALANCES)
 
 
+def _require_price(
+    facts: GateFacts, rules: InstrumentRules, quantised: Figures, done: Conditions, now: datetime
+) -> None:
+    """What a market buy may cost, the last trade tells: it is asked for first where none is known, or an old one."""
+    if _spent(facts, rules, quantised, now)[1] is not None:
+        return
+    if Remedy.PRICE not in done.remedied:
+        raise RemedyNeeded(Remedy.PRICE)
+    raise NotSent(f"no trade on {rules.symbol} is known to tell what a market buy may cost", retry_after=None)
+
+
 def _older(moment: datetime | None, now: datetime, seconds: float) -> bool:
     return moment is None or now - moment > timedelta(seconds=seconds)
 
@@ -375,13 +387,14 @@ def _check_balance(
 def _spent(
     facts: GateFacts, rules: InstrumentRules, figures: Figures, now: datetime | None
 ) -> tuple[str, Decimal | None]:
-    """Asset and amount that the order may spend. A market buy's is worked out from the last trade, if that is known and
-    fresh; else it is not guessed, and the exchange decides.
+    """Asset and amount that the order may spend. A market buy by quantity may spend what `notional_of` says of it, with
+    its margin; None where the last trade is not known, or was asked for too long ago.
     """
     asset, amount = figures.spent(rules)
-    last = facts.last_trade
-    if amount is None and last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR:
-        amount = notional_of(figures, last)
+    if amount is None:
+        last = facts.last_trade
+        is_known = last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR
+        amount = notional_of(figures, last if is_known else None)
     return asset, amount
 
 

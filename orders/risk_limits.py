@@ -107,12 +107,14 @@ def needs_price(limits: Sequence[Limits], figures: Figures) -> bool:
 
 
 def notional_of(figures: Figures, last: LastTrade | None) -> Decimal | None:
-    """What the order is worth in quote; a market order by the last trade and `MARKET_MARGIN`."""
+    """What the order is worth in quote. One that takes the market's price is counted at the price that sets it off, or
+    at that of the last trade, times `MARKET_MARGIN`.
+    """
     if figures.quote_quantity is not None:
         return figures.quote_quantity
-    price = _own_price(figures)
-    if price is None and last is not None:
-        price = EXACT.multiply(last.price, MARKET_MARGIN)
+    price = figures.price
+    if price is None and (expected := figures.stop_price or (last.price if last else None)) is not None:
+        price = EXACT.multiply(expected, MARKET_MARGIN)
     if price is None or figures.quantity is None:
         return None
     return EXACT.multiply(price, figures.quantity)
