@@ -312,6 +312,9 @@ class Position(models.Model):
     realised = ExactDecimalField(_("realised result"), default=0)
     fees = models.JSONField(_("commissions in other assets"), default=dict)  # asset -> decimal text
     trades = models.PositiveIntegerField(_("trades"), default=0)
+    day = models.DateField(null=True)  # UTC, of the last trade; what it has added follows
+    day_realised = ExactDecimalField(default=0)
+    day_fees = models.JSONField(default=dict)
     last_price = ExactDecimalField(_("last price"), null=True)
     fee_prices = models.JSONField(default=dict)  # of each asset of `fees` that could be priced
     priced_at = models.DateTimeField(_("priced at"), null=True)
@@ -404,6 +407,12 @@ class RiskLimit(models.Model):
     )
     max_order_notional = ExactDecimalField(_("notional of one order"), null=True, blank=True)
     max_notional_per_day = ExactDecimalField(_("notional of a day (UTC)"), null=True, blank=True)
+    max_daily_loss = ExactDecimalField(
+        _("realised loss of a day (UTC)"),
+        null=True,
+        blank=True,
+        help_text=_("Net of commissions, by average cost. Of the row's symbol, or of all of the account's."),
+    )
     max_open_orders = models.PositiveIntegerField(_("open orders"), null=True, blank=True)
     max_orders_per_second = models.PositiveIntegerField(_("orders in a second"), null=True, blank=True)
     max_orders_per_day = models.PositiveIntegerField(_("orders in a day (UTC)"), null=True, blank=True)
@@ -422,6 +431,7 @@ class RiskLimit(models.Model):
     class Meta:
         verbose_name = _("risk limit")
         verbose_name_plural = _("risk limits")
+        permissions: ClassVar = [("simulate_gate", _("Can ask what the gate would answer"))]
         constraints: ClassVar = [
             # Also the gate's look-up by account.
             models.UniqueConstraint(

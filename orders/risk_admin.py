@@ -16,7 +16,7 @@ from exchanges.types import plain
 from orders.models import RiskLimit, RiskLimitChange
 
 _SCOPE = ("account", "symbol", "strategy", "currency")
-_MONEY = ("max_order_notional", "max_notional_per_day", "max_position", "max_price_distance")
+_MONEY = ("max_order_notional", "max_notional_per_day", "max_daily_loss", "max_position", "max_price_distance")
 _COUNTS = (
     "max_open_orders",
     "max_orders_per_second",

@@ -26,6 +26,7 @@ class Limits:
     currency: str = ""
     max_order_notional: Decimal | None = None
     max_notional_per_day: Decimal | None = None
+    max_daily_loss: Decimal | None = None
     max_open_orders: int | None = None
     max_orders_per_second: int | None = None
     max_orders_per_day: int | None = None
@@ -39,6 +40,10 @@ class Limits:
 
     @property
     def is_about_money(self) -> bool:
+        return self.is_about_notional or self.max_daily_loss is not None
+
+    @property
+    def is_about_notional(self) -> bool:
         return self.max_order_notional is not None or self.max_notional_per_day is not None
 
     @property
@@ -46,6 +51,7 @@ class Limits:
         """Whether it counts what was sent before, which takes a lock and a further reading."""
         counted = (
             self.max_notional_per_day,
+            self.max_daily_loss,
             self.max_open_orders,
             self.max_orders_per_second,
             self.max_orders_per_day,
@@ -80,6 +86,7 @@ class Usage:
     orders_this_second: int = 0
     orders_today: int = 0
     notional_today: Decimal = Decimal(0)
+    loss_today: Decimal = Decimal(0)  # realised; negative where it is a gain
     position: Decimal = Decimal(0)
     identical_orders: int = 0
 
@@ -103,7 +110,7 @@ def needs_price(limits: Sequence[Limits], figures: Figures) -> bool:
     if figures.quote_quantity is not None and any(row.max_position is not None for row in limits):
         return True
     is_open_ended = _own_price(figures) is None and figures.quote_quantity is None
-    return is_open_ended and any(row.is_about_money for row in limits)
+    return is_open_ended and any(row.is_about_notional for row in limits)
 
 
 def notional_of(figures: Figures, last: LastTrade | None) -> Decimal | None:
@@ -134,7 +141,7 @@ def check_limits(
         have = ", ".join(sorted({row.currency for row in about_money}))
         return Denial("LIMIT_CURRENCY", f"limits are set in {have}, none in {rules.quote_asset}")
     notional = notional_of(figures, last)
-    if in_currency and notional is None:
+    if notional is None and any(row.is_about_notional for row in in_currency):
         return Denial("PRICE_UNKNOWN", f"no trade on {rules.symbol} is known to value the order by")
     for row in in_currency:
         if denial := _over("LIMIT_ORDER_NOTIONAL", "notional", notional, row.max_order_notional, rules.quote_asset):
@@ -181,7 +188,17 @@ def check_usage(
         _over("LIMIT_POSITION", "position", position, row.max_position, rules.base_asset),
         _over("LIMIT_REPEATED_ORDER", "identical orders", usage.identical_orders + 1, row.max_identical_orders),
     )
-    return next((denial for denial in checks if denial is not None), None)
+    if denial := next((denial for denial in checks if denial is not None), None):
+        return denial
+    return check_loss(row, usage.loss_today) if row.currency in ("", rules.quote_asset) else None
+
+
+def check_loss(row: Limits, loss: Decimal) -> Denial | None:
+    """A day's loss stops buys and sells alike: what is meant to close a position may lose more."""
+    if row.max_daily_loss is None or loss <= row.max_daily_loss:
+        return None
+    allowed = f"at most {plain(row.max_daily_loss)} {row.currency} are allowed"
+    return Denial("LIMIT_DAILY_LOSS", f"the realised loss of today is {plain(loss)}, {allowed}")
 
 
 def _bought(figures: Figures, last: LastTrade | None) -> Decimal | None:

@@ -13,6 +13,7 @@ from django.db.models import Q, QuerySet
 
 from exchanges.models import Balance
 from exchanges.types import EXACT, InstrumentRules, Side
+from orders.day_results import loss_today
 from orders.intents import Intent
 from orders.models import ExchangeOrder, Order, RiskLimit
 from orders.risk_limits import Limits, Usage
@@ -43,6 +44,7 @@ def read_usage(row: Limits, account_id: int, intent: Intent, rules: InstrumentRu
         orders_this_second=_sent_this_second(row, account_id, now),
         orders_today=0 if row.max_orders_per_day is None else today.count(),
         notional_today=ZERO if row.max_notional_per_day is None else _notional(today, rules.quote_asset),
+        loss_today=ZERO if row.max_daily_loss is None else loss_today(account_id, row.currency, row.symbol, now),
         position=ZERO if row.max_position is None else _position(account_id, rules),
         identical_orders=0 if row.max_identical_orders is None else _identical(orders, row, intent, now),
     )

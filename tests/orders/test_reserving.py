@@ -126,7 +126,7 @@ def test_submit_order__a_market_buy_holds_back_the_last_price_with_a_margin(simu
 def test_submit_order__a_market_buy_by_amount_holds_that_back_and_asks_for_no_price(simulator: Simulator) -> None:
     simulator.control.faults.add("respond", match=POST_ORDER, status=500, body="")
     submit(**MARKET_BUY, quantity=None, quote_quantity="250")
-    assert (reserved(), asked_for_prices(simulator)) == (250, 0)
+    assert (reserved(), asked_for_prices(simulator)) == (D(250), 0)
 
 
 @pytest.mark.django_db

@@ -49,6 +49,8 @@ def code(row: Limits, *, last: LastTrade | None = LAST, rules: InstrumentRules =
         (Limits(currency="USDT", max_order_notional=D(630)), {**MARKET, "last": None}, "PRICE_UNKNOWN"),
         (Limits(currency="", max_order_notional=D(600)), {}, None),
         (Limits(currency="BTC", max_order_notional=D(600)), {}, "LIMIT_CURRENCY"),
+        (Limits(currency="BTC", max_daily_loss=D(600)), {}, "LIMIT_CURRENCY"),
+        (Limits(currency="USDT", max_daily_loss=D(600)), {**MARKET, "last": None}, None),  # it values no order
         (Limits(max_price_distance=D(1)), {"price": D("60600")}, None),
         (Limits(max_price_distance=D(1)), {"price": D("60600.01")}, "LIMIT_PRICE_DISTANCE"),
         (Limits(max_price_distance=D(1)), {"price": D("59400")}, None),
@@ -82,6 +84,16 @@ def test_check_limits__the_tightest_row_wins() -> None:
         (Limits(max_orders_per_day=3), Usage(orders_today=3), {}, "LIMIT_ORDERS_PER_DAY"),
         (Limits(max_notional_per_day=D(1000)), Usage(notional_today=D(400)), {}, None),
         (Limits(max_notional_per_day=D(1000)), Usage(notional_today=D("400.01")), {}, "LIMIT_NOTIONAL_PER_DAY"),
+        (Limits(currency="USDT", max_daily_loss=D(100)), Usage(loss_today=D(100)), {}, None),
+        (Limits(currency="USDT", max_daily_loss=D(100)), Usage(loss_today=D("100.01")), {}, "LIMIT_DAILY_LOSS"),
+        (Limits(currency="USDT", max_daily_loss=D(0)), Usage(loss_today=D(-5)), {}, None),  # a gain
+        (
+            Limits(currency="USDT", max_daily_loss=D(1)),
+            Usage(loss_today=D(2)),
+            {"side": Side.SELL},
+            "LIMIT_DAILY_LOSS",
+        ),
+        (Limits(currency="BTC", max_daily_loss=D(1)), Usage(loss_today=D(2)), {}, None),  # another row's currency
         (Limits(max_position=D("0.5")), Usage(position=D("0.49")), {}, None),
         (Limits(max_position=D("0.5")), Usage(position=D("0.491")), {}, "LIMIT_POSITION"),
         (Limits(max_position=D("0.5")), Usage(position=D(9)), {"side": Side.SELL}, None),  # a sale lowers it
