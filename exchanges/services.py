@@ -328,6 +328,12 @@ def force_breaker(*, account: ExchangeAccount, kind: str, state: str | None, rea
     log.warning("breaker_forced", account=account.name, kind=kind, state=state or "auto", reason=reason, actor=actor)
 
 
+def placing_is_broken(account: ExchangeAccount) -> bool | None:
+    """Is the breaker of placing open by its own judgement? None: Redis, which holds it, does not answer."""
+    state = limits.breaker_state(account.name, limits.Kind.PLACE)
+    return None if state == "unknown" else state == "open"
+
+
 def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:
     if not reason.strip():
         raise ValueError("reason: say why")

@@ -357,6 +357,7 @@ class BreakKind(models.TextChoices):
     EXCHANGE_RESET = "EXCHANGE_RESET", _("the exchange knows none of our orders")
     UNREADABLE_EVENT = "UNREADABLE_EVENT", _("an event that we could not read or apply")
     MISSING_AT_EXCHANGE = "MISSING_AT_EXCHANGE", _("an open order that the exchange does not know")
+    HALTED_BY_RULE = "HALTED_BY_RULE", _("an account was halted by a rule")
 
 
 class ReconciliationBreak(models.Model):
@@ -460,3 +461,13 @@ class RiskLimitChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject} {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class BrokenPlacing(models.Model):
+    """Since when `orders.halt_rules` has seen an account's breaker of placing open. No row: it was not."""
+
+    account = models.OneToOneField(ExchangeAccount, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    since = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.since:%Y-%m-%d %H:%M:%S}"
