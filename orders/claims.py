@@ -49,7 +49,7 @@ from orders.risk_limits import (
     with_live_defaults,
 )
 from orders.states import OrderStatus, next_status
-from orders.usage import lock_rows, read_usage
+from orders.usage import read_usage
 
 PAST_DEADLINE = "PAST_DEADLINE"
 INTENT_CONFLICT = "INTENT_CONFLICT"
@@ -332,9 +332,9 @@ def _check_limits(
     if denial := check_limits(limits, rules, quantised, last, now):
         return denial
     counting = [row for row in limits if row.needs_usage]
-    lock_rows(counting)
-    for row in counting:
-        usage = read_usage(row, facts.account_id, intent, rules, now)
+    if not counting:
+        return None
+    for row, usage in zip(counting, read_usage(counting, facts.account_id, intent, rules, now), strict=True):
         if denial := check_usage(row, usage, rules, quantised, last):
             return denial
     return None

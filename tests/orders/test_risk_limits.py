@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from exchanges import clock
 from exchanges.models import Balance, ExchangeAccount, LastPrice
 from exchanges.services import sync_balances
 from exchanges.types import InstrumentRules, OrderType, Side
-from orders import services
+from orders import risk_limits, services
 from orders.intents import parse_intent
 from orders.models import Order, RiskLimit
 from orders.risk_limits import (
@@ -216,3 +222,89 @@ class TestGate:
         free = Balance.objects.get(account=market, asset="USDT").free
         denied = submit("i-1", order_type="MARKET", price=None, quantity=str(round(free / 60000, 3)))
         assert (denied.status, denied.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")
+
+    @pytest.mark.parametrize(
+        ("limits", "most"),
+        [
+            ([], 1),
+            ([{"max_order_notional": D(10**6)}], 1),
+            (
+                [
+                    {"max_open_orders": 50, "max_orders_per_second": 50, "max_orders_per_day": 50},
+                    {"symbol": "BTCUSDT", "max_notional_per_day": D(10**6), "max_position": D(10**6)},
+                    {"strategy": "grid", "max_identical_orders": 50, "max_open_orders": 50},
+                ],
+                2,
+            ),
+            ([{"max_daily_loss": D(10)}], 3),
+        ],
+    )
+    def test_submit_order__the_gate_reads_once_and_once_more_for_all_that_is_counted(
+        self, market: ExchangeAccount, limits: list[dict[str, Any]], most: int
+    ) -> None:
+        for row in limits:
+            RiskLimit.objects.create(account=market, **row)
+        submit("i-1", strategy="grid")
+        with CaptureQueriesContext(connection) as captured:
+            assert submit("i-2", strategy="grid").status == "NEW"
+        statements = [query["sql"] for query in captured if not query["sql"].startswith(("BEGIN", "SAVEPOINT"))]
+        inserted = next(n for n, text in enumerate(statements) if 'INSERT INTO "orders_order"' in text)
+        assert inserted <= most
+        if connection.vendor == "postgresql":
+            reserved = next(n for n, text in enumerate(statements) if "INSERT INTO exchanges_reservation" in text)
+            assert reserved - inserted <= 1
+
+    def test_submit_order__counts_what_was_sent_under_each_row_alone(self, market: ExchangeAccount) -> None:
+        RiskLimit.objects.create(account=market, max_open_orders=3)
+        RiskLimit.objects.create(account=market, strategy="grid", max_open_orders=1)
+        RiskLimit.objects.create(account=market, symbol="BTCUSDT", max_notional_per_day=D(1000))
+        sent = [
+            submit("i-1", strategy="grid"),
+            submit("i-2", strategy="grid"),
+            submit("i-3", strategy="trend"),
+            submit("i-4", strategy="trend"),
+            submit("i-5", strategy="trend", symbol="ETHUSDT", quantity="0.1", price="1000"),
+            submit("i-6", strategy="trend", symbol="ETHUSDT", quantity="0.1", price="1000"),
+        ]
+        codes = ["", "LIMIT_OPEN_ORDERS", "", "LIMIT_NOTIONAL_PER_DAY", "", "LIMIT_OPEN_ORDERS"]
+        assert [order.reason_code for order in sent] == codes
+
+    def test_submit_order__a_canceled_order_counts_as_filled_in_the_notional_of_the_day(
+        self, market: ExchangeAccount
+    ) -> None:
+        RiskLimit.objects.create(account=market, max_notional_per_day=D(1000))
+        assert [submit(f"i-{n}").reason_code for n in range(3)] == ["", "", "LIMIT_NOTIONAL_PER_DAY"]
+        services.cancel_order(account="demo", intent_id="i-0")
+        assert submit("i-3").status == "NEW"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_row", [False, True])
+def test_submit_order__parallel_claims_count_right_also_under_the_built_in_limits(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, has_row: bool
+) -> None:
+    """A live account without a row, or with one: of 24 identical orders at once five pass."""
+    for name, value in simulator.environment("desk").items():
+        monkeypatch.setenv(name, value)
+    desk = ExchangeAccount.objects.create(name="desk", environment="live")
+    ExchangeAccount.objects.update(trading_state="ACTIVE")
+    if has_row:
+        RiskLimit.objects.create(account=desk, max_identical_orders=5)
+    simulator.control.set_price("BTCUSDT", "60000")
+    given = {"account": "desk", "price": "59000", "place_within_seconds": 60}
+    # It fetches what the gate needs, and is not one of the others.
+    assert submit("first", **given, quantity="0.001").status == "NEW"
+    monkeypatch.setattr(risk_limits, "LIVE_DEFAULTS", replace(LIVE_DEFAULTS, max_orders_per_second=None))
+    start = threading.Barrier(8)
+
+    def bot(number: int) -> list[str]:
+        start.wait()
+        try:
+            return [submit(f"i-{number}-{n}", **given).reason_code for n in range(3)]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = [code for answers in pool.map(bot, range(8)) for code in answers]
+    assert Counter(codes) == {"": 5, "LIMIT_REPEATED_ORDER": 19}
+    assert simulator.control.truth().accepted_total() == 6
