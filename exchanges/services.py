@@ -279,6 +279,21 @@ def halt_trading(*, account: ExchangeAccount | None, reason: str, actor: str) ->
     _set_trading(account, halted=True, reason=reason, actor=actor)
 
 
+def reduce_trading(*, account: ExchangeAccount, reason: str, actor: str) -> bool:
+    """Have an account only lower its positions from now on, until it is resumed.
+
+    False for one that is halted: it stays so, as to let it sell again is to resume it.
+    """
+    if not reason.strip():
+        raise ValueError("reason: say why")
+    rows = ExchangeAccount.objects.filter(pk=account.pk).exclude(trading_state=TradingState.HALTED)
+    reduced = bool(rows.update(trading_state=TradingState.REDUCING, trading_state_reason=reason))
+    account.refresh_from_db(fields=["trading_state", "trading_state_reason"])
+    if reduced:
+        log.warning("trading_reduced", account=account.name, reason=reason, actor=actor)
+    return reduced
+
+
 class UnsafeAccount(ValueError):
     """A live account's API key may do what it must not; the account stays halted."""
 

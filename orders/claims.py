@@ -37,15 +37,24 @@ from orders.models import (
     Outcome,
     ReconciliationBreak,
 )
-from orders.risk import Denial, Figures, check_balance, check_figures, check_instrument, check_standing, quantise
+from orders.risk import (
+    Denial,
+    Figures,
+    check_balance,
+    check_figures,
+    check_instrument,
+    check_reducing,
+    check_standing,
+    quantise,
+)
 from orders.risk_limits import (
     PRICE_ASKED_WITHIN,
     PRICE_KNOWN_FOR,
     Limits,
     check_limits,
     check_usage,
+    market_spending,
     needs_price,
-    notional_of,
     with_live_defaults,
 )
 from orders.states import OrderStatus, next_status
@@ -306,6 +315,8 @@ def decide(
     if denial := check_instrument(facts.rules, intent.symbol, figures):
         return denial, figures
     assert facts.rules is not None
+    if denial := check_reducing(facts.standing, facts.rules, settings.MONEY_ASSETS):
+        return denial, figures
     quantised = quantise(facts.rules, figures)
     if denial := check_figures(facts.rules, figures, quantised):
         return denial, quantised
@@ -357,12 +368,12 @@ def _require_fresh(facts: GateFacts, conditions: Conditions, now: datetime) -> N
 def _require_price(
     facts: GateFacts, rules: InstrumentRules, quantised: Figures, done: Conditions, now: datetime
 ) -> None:
-    """What a market buy may cost, the last trade tells: it is asked for first where none is known, or an old one."""
+    """What a market order may spend, the last trade tells: it is asked for first where none is known, or an old one."""
     if _spent(facts, rules, quantised, now)[1] is not None:
         return
     if Remedy.PRICE not in done.remedied:
         raise RemedyNeeded(Remedy.PRICE)
-    raise NotSent(f"no trade on {rules.symbol} is known to tell what a market buy may cost", retry_after=None)
+    raise NotSent(f"no trade on {rules.symbol} is known to tell what a market order may spend", retry_after=None)
 
 
 def _older(moment: datetime | None, now: datetime, seconds: float) -> bool:
@@ -387,14 +398,14 @@ def _check_balance(
 def _spent(
     facts: GateFacts, rules: InstrumentRules, figures: Figures, now: datetime | None
 ) -> tuple[str, Decimal | None]:
-    """Asset and amount that the order may spend. A market buy by quantity may spend what `notional_of` says of it, with
-    its margin; None where the last trade is not known, or was asked for too long ago.
+    """Asset and amount that the order may spend; None where the market's price tells it, and the last trade is not
+    known or was asked for too long ago.
     """
     asset, amount = figures.spent(rules)
     if amount is None:
         last = facts.last_trade
         is_known = last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR
-        amount = notional_of(figures, last if is_known else None)
+        amount = market_spending(figures, last if is_known else None)
     return asset, amount
 
 

@@ -10,11 +10,12 @@ from decimal import Decimal
 from exchanges.types import EXACT, InstrumentRules, Side, plain
 from orders.risk import Denial, Figures
 
-# A market buy may cost more than the last trade says: so much more is counted and held back.
+# An order at the market's price may spend more than the last trade says: so much more is counted and held back.
 MARKET_MARGIN = Decimal("1.05")
+_LAST_DIGIT = Decimal("1e-18")
 # A last trade that was asked for longer ago than this is asked for anew.
 PRICE_ASKED_WITHIN = timedelta(seconds=5)
-# What a market buy may cost is worked out from a last trade that was asked for within this time.
+# What such an order may spend is worked out from a last trade that was asked for within this time.
 PRICE_KNOWN_FOR = timedelta(seconds=60)
 
 
@@ -125,6 +126,18 @@ def notional_of(figures: Figures, last: LastTrade | None) -> Decimal | None:
     if price is None or figures.quantity is None:
         return None
     return EXACT.multiply(price, figures.quantity)
+
+
+def market_spending(figures: Figures, last: LastTrade | None) -> Decimal | None:
+    """What an order at the market's price may spend, with `MARKET_MARGIN`: quote by a buy, base by a sale for an amount
+    of quote. None: the last trade is needed, and not known.
+    """
+    if figures.side is Side.BUY:
+        return notional_of(figures, last)
+    if figures.quote_quantity is None or last is None:
+        return None
+    sold = EXACT.divide(EXACT.multiply(figures.quote_quantity, MARKET_MARGIN), last.price)
+    return sold.quantize(_LAST_DIGIT, context=EXACT)
 
 
 def _own_price(figures: Figures) -> Decimal | None:

@@ -131,6 +131,33 @@ def test_submit_order__a_market_buy_by_amount_holds_that_back_and_asks_for_no_pr
 
 @pytest.mark.django_db
 @pytest.mark.both_databases
+def test_submit_order__a_market_sale_for_an_amount_holds_back_what_it_may_take(simulator: Simulator) -> None:
+    simulator.control.faults.add("respond", match=POST_ORDER, status=500, body="")
+    submit(**MARKET_BUY, side="SELL", quantity=None, quote_quantity="600")
+    assert (reserved("BTC"), asked_for_prices(simulator)) == (D("0.0105"), 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__an_account_that_reduces_sells_all_it_has_and_no_more(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    sync_balances(account)
+    held = Balance.objects.get(account=account, asset="BTC").free
+    ExchangeAccount.objects.update(trading_state="REDUCING", trading_state_reason="drill")
+    bought = submit(intent_id="i-1")
+    assert (bought.status, bought.reason_code) == ("DENIED", "REDUCING")
+    swapped = submit(intent_id="i-2", symbol="ETHBTC", side="SELL", quantity="0.1", price="0.06")
+    assert (swapped.status, swapped.reason_code) == ("DENIED", "REDUCING")
+    above = submit(intent_id="i-3", side="SELL", quantity=str(held + D("0.00001")), price="70000")
+    assert (above.status, above.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")
+    assert submit(intent_id="i-4", side="SELL", quantity=str(held), price="70000").status == "NEW"
+    again = submit(intent_id="i-5", side="SELL", quantity="0.00001", price="700000")
+    assert again.status != "NEW", "it is being sold already"
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
 def test_submit_order__an_old_price_is_asked_for_anew(account: ExchangeAccount, simulator: Simulator) -> None:
     simulator.control.faults.add("respond", match=POST_ORDER, status=500, body="")
     long_ago = clock.now() - timedelta(seconds=61)

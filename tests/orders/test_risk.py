@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from orders.risk import (
     check_balance,
     check_figures,
     check_instrument,
+    check_reducing,
     check_standing,
     quantise,
 )
@@ -60,6 +62,27 @@ def standing(**changes: Any) -> AccountStanding:
 def test_check_standing__each_state(changes: dict[str, Any], side: Side, code: str | None) -> None:
     denial = check_standing(standing(**changes), side)
     assert (denial.code if denial else None) == code
+
+
+MONEY = frozenset({"USDT"})
+ETHBTC = replace(RULES, symbol="ETHBTC", base_asset="ETH", quote_asset="BTC")
+
+
+@pytest.mark.parametrize(
+    ("state", "rules", "code"),
+    [
+        ("REDUCING", RULES, None),
+        ("REDUCING", ETHBTC, "REDUCING"),  # it gives one position for another
+        ("ACTIVE", ETHBTC, None),
+    ],
+)
+def test_check_reducing__a_sale_for_money_alone(state: str, rules: InstrumentRules, code: str | None) -> None:
+    denial = check_reducing(standing(trading_state=state, trading_state_reason="drill"), rules, MONEY)
+    assert (denial.code if denial else None) == code
+    if denial:
+        assert denial.text == (
+            "a sale on ETHBTC takes up BTC, which is none of USDT, and the account may only reduce: drill"
+        )
 
 
 def test_check_instrument__unknown_not_trading_and_type() -> None:
