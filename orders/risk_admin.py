@@ -7,12 +7,14 @@ from typing import Any
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
 from exchanges.pages import ReadOnlyRecords, document, figure, moment
 from exchanges.types import plain
+from orders.desk.asking import ask_gate
 from orders.models import RiskLimit, RiskLimitChange
 
 _SCOPE = ("account", "symbol", "strategy", "currency")
@@ -54,6 +56,13 @@ class RiskLimitAdmin(ModelAdmin):
     list_filter = ("account",)
     ordering = ("account", "symbol", "strategy")
     fields = (*_SCOPE, *_MONEY, *_COUNTS)
+
+    def get_urls(self) -> list[Any]:
+        return [path("ask/", self.admin_site.admin_view(self.ask), name="orders_risklimit_ask"), *super().get_urls()]
+
+    def ask(self, request: HttpRequest) -> HttpResponse:
+        """What the gate would answer to an order."""
+        return ask_gate(request, self.admin_site)
 
     def save_model(self, request: HttpRequest, obj: RiskLimit, form: Any, change: bool) -> None:
         with transaction.atomic():
