@@ -50,6 +50,7 @@ from orders.risk import (
 from orders.risk_limits import (
     PRICE_ASKED_WITHIN,
     PRICE_KNOWN_FOR,
+    LastTrade,
     Limits,
     check_limits,
     check_usage,
@@ -318,7 +319,8 @@ def decide(
     if denial := check_reducing(facts.standing, facts.rules, settings.MONEY_ASSETS):
         return denial, figures
     quantised = quantise(facts.rules, figures)
-    if denial := check_figures(facts.rules, figures, quantised):
+    last = _known_trade(facts, now)
+    if denial := check_figures(facts.rules, figures, quantised, last.price if last else None):
         return denial, quantised
     _require_fresh(facts, conditions, now)
     if denial := _check_limits(intent, facts, facts.rules, quantised, conditions, now):
@@ -403,10 +405,14 @@ def _spent(
     """
     asset, amount = figures.spent(rules)
     if amount is None:
-        last = facts.last_trade
-        is_known = last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR
-        amount = market_spending(figures, last if is_known else None)
+        amount = market_spending(figures, _known_trade(facts, now))
     return asset, amount
+
+
+def _known_trade(facts: GateFacts, now: datetime | None) -> LastTrade | None:
+    """The last trade, if it was asked for within `PRICE_KNOWN_FOR`."""
+    last = facts.last_trade
+    return last if last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR else None
 
 
 def _money_is_on_its_way(text: str) -> NotSent:

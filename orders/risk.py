@@ -114,8 +114,14 @@ def quantise(rules: InstrumentRules, figures: Figures) -> Figures:
     )
 
 
-def check_figures(rules: InstrumentRules, requested: Figures, quantised: Figures) -> Denial | None:
-    """Do the quantised figures pass the instrument's filters?"""
+def check_figures(
+    rules: InstrumentRules, requested: Figures, quantised: Figures, last_price: Decimal | None = None
+) -> Denial | None:
+    """Do the quantised figures pass the instrument's filters?
+
+    Those that go by the market's price go by the last trade's, where that is known. Those that count what is open or
+    held (MAX_NUM_ORDERS, MAX_NUM_ALGO_ORDERS, MAX_POSITION) are left to the exchange, who alone knows it for certain.
+    """
     for name in ("quantity", "quote_quantity", "price", "stop_price"):
         value = getattr(quantised, name)
         if value is not None and value <= 0:
@@ -128,6 +134,7 @@ def check_figures(rules: InstrumentRules, requested: Figures, quantised: Figures
         quote_quantity=quantised.quote_quantity,
         price=quantised.price,
         stop_price=quantised.stop_price,
+        reference_price=last_price,
     )
     return Denial(violation.code, violation.text) if violation else None
 

@@ -18,6 +18,7 @@ from orders.desk.asking import ask_gate
 from orders.models import RiskLimit, RiskLimitChange
 
 _SCOPE = ("account", "symbol", "strategy", "currency")
+_WORDS = ("allowed_symbols",)
 _MONEY = ("max_order_notional", "max_notional_per_day", "max_daily_loss", "max_position", "max_price_distance")
 _COUNTS = (
     "max_open_orders",
@@ -33,6 +34,7 @@ def figures_of(limit: RiskLimit) -> dict[str, Any]:
     """What a row says, as JSON: decimals as text, what is not limited left out."""
     found: dict[str, Any] = {name: str(getattr(limit, name)) for name in _SCOPE}
     found |= {name: plain(value) for name in _MONEY if (value := getattr(limit, name)) is not None}
+    found |= {name: value for name in _WORDS if (value := getattr(limit, name))}
     return found | {name: value for name in _COUNTS if (value := getattr(limit, name)) is not None}
 
 
@@ -51,11 +53,11 @@ def note_change(before: RiskLimit | None, after: RiskLimit | None, *, actor: str
 
 @admin.register(RiskLimit)
 class RiskLimitAdmin(ModelAdmin):
-    list_display = (*_SCOPE, *(figure(RiskLimit, name) for name in _MONEY), *_COUNTS)
+    list_display = (*_SCOPE, *_WORDS, *(figure(RiskLimit, name) for name in _MONEY), *_COUNTS)
     list_select_related = ("account",)
     list_filter = ("account",)
     ordering = ("account", "symbol", "strategy")
-    fields = (*_SCOPE, *_MONEY, *_COUNTS)
+    fields = (*_SCOPE, *_WORDS, *_MONEY, *_COUNTS)
 
     def get_urls(self) -> list[Any]:
         return [path("ask/", self.admin_site.admin_view(self.ask), name="orders_risklimit_ask"), *super().get_urls()]

@@ -25,6 +25,7 @@ class Limits:
 
     id: int | None = None
     currency: str = ""
+    allowed_symbols: str = ""
     max_order_notional: Decimal | None = None
     max_notional_per_day: Decimal | None = None
     max_daily_loss: Decimal | None = None
@@ -148,6 +149,16 @@ def check_limits(
     limits: Sequence[Limits], rules: InstrumentRules, figures: Figures, last: LastTrade | None, now: datetime
 ) -> Denial | None:
     """What the order by itself must keep to; `check_usage` looks at what was sent before it."""
+    for row in limits:
+        allowed = row.allowed_symbols.upper().replace(",", " ").replace("/", "").split()
+        if allowed and rules.symbol not in allowed:
+            return Denial("SYMBOL_NOT_ALLOWED", f"{rules.symbol} is not among the allowed {' '.join(allowed)}")
+    return _check_money(limits, rules, figures, last) or _check_distances(limits, figures, last, now)
+
+
+def _check_money(
+    limits: Sequence[Limits], rules: InstrumentRules, figures: Figures, last: LastTrade | None
+) -> Denial | None:
     about_money = [row for row in limits if row.is_about_money]
     in_currency = [row for row in about_money if row.currency in ("", rules.quote_asset)]
     if about_money and not in_currency:
@@ -159,10 +170,14 @@ def check_limits(
     for row in in_currency:
         if denial := _over("LIMIT_ORDER_NOTIONAL", "notional", notional, row.max_order_notional, rules.quote_asset):
             return denial
-    for row in limits:
-        if denial := _check_distance(row, figures, last, now):
-            return denial
     return None
+
+
+def _check_distances(
+    limits: Sequence[Limits], figures: Figures, last: LastTrade | None, now: datetime
+) -> Denial | None:
+    denials = (_check_distance(row, figures, last, now) for row in limits)
+    return next((denial for denial in denials if denial is not None), None)
 
 
 def _check_distance(row: Limits, figures: Figures, last: LastTrade | None, now: datetime) -> Denial | None:

@@ -137,7 +137,12 @@ def _held(account_id: int, rules: InstrumentRules) -> _Part:
 
 
 def _open_buys(account_id: int, rules: InstrumentRules) -> list[_Part]:
-    where, values = "o.account_id = %s AND o.symbol = %s AND o.side = 'BUY'", [account_id, rules.symbol]
+    """On every symbol of the asset."""
+    symbols = """SELECT i.symbol FROM exchanges_instrument i
+      JOIN exchanges_exchangeaccount a ON a.exchange = i.exchange AND a.environment = i.environment
+     WHERE a.id = %s AND i.base_asset = %s"""
+    where = f"o.account_id = %s AND o.symbol IN ({symbols}) AND o.side = 'BUY'"
+    values = [account_id, account_id, rules.base_asset]
     return [_of_orders(_OPEN_BUYS[connection.vendor], f"{where} AND {state}", values) for state in _STATES]
 
 

@@ -31,6 +31,13 @@ RULES = InstrumentRules.from_exchange(
             {"filterType": "LOT_SIZE", "minQty": "0.001", "maxQty": "100", "stepSize": "0.001"},
             {"filterType": "MARKET_LOT_SIZE", "minQty": "0", "maxQty": "50", "stepSize": "0"},
             {"filterType": "NOTIONAL", "minNotional": "5", "maxNotional": "100000", "applyMinToMarket": True},
+            {
+                "filterType": "PERCENT_PRICE_BY_SIDE",
+                "bidMultiplierUp": "5",
+                "bidMultiplierDown": "0.2",
+                "askMultiplierUp": "4",
+                "askMultiplierDown": "0.5",
+            },
         ],
     }
 )
@@ -127,6 +134,29 @@ def test_quantise__quantity_goes_down() -> None:
 def test_check_figures__either_side_of_each_boundary(changes: dict[str, Any], code: str | None) -> None:
     asked = figures(**changes)
     denial = check_figures(RULES, asked, quantise(RULES, asked))
+    assert (denial.code if denial else None) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "last_price", "code"),
+    [
+        ({"price": D("12000")}, D(60000), None),
+        ({"price": D("11999.99")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"price": D("300000")}, D(60000), None),
+        ({"price": D("300000.01")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"side": Side.SELL, "price": D("240000")}, D(60000), None),
+        ({"side": Side.SELL, "price": D("240000.01")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"side": Side.SELL, "price": D("29999.99")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"price": D("11999.99")}, None, None),  # the exchange knows
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": D("0.001")}, D(5000), None),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": D("0.001")}, D("4999.99"), "NOTIONAL"),
+    ],
+)
+def test_check_figures__filters_that_go_by_the_market(
+    changes: dict[str, Any], last_price: Decimal | None, code: str | None
+) -> None:
+    asked = figures(**changes)
+    denial = check_figures(RULES, asked, quantise(RULES, asked), last_price)
     assert (denial.code if denial else None) == code
 
 

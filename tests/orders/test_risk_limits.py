@@ -57,6 +57,9 @@ def code(row: Limits, *, last: LastTrade | None = LAST, rules: InstrumentRules =
         (Limits(currency="BTC", max_order_notional=D(600)), {}, "LIMIT_CURRENCY"),
         (Limits(currency="BTC", max_daily_loss=D(600)), {}, "LIMIT_CURRENCY"),
         (Limits(currency="USDT", max_daily_loss=D(600)), {**MARKET, "last": None}, None),  # it values no order
+        (Limits(allowed_symbols="ETHUSDT BTCUSDT"), {}, None),
+        (Limits(allowed_symbols="btc/usdt,ETHUSDT"), {}, None),
+        (Limits(allowed_symbols="ETHUSDT"), {}, "SYMBOL_NOT_ALLOWED"),
         (Limits(max_price_distance=D(1)), {"price": D("60600")}, None),
         (Limits(max_price_distance=D(1)), {"price": D("60600.01")}, "LIMIT_PRICE_DISTANCE"),
         (Limits(max_price_distance=D(1)), {"price": D("59400")}, None),
@@ -193,6 +196,26 @@ class TestGate:
         held = Balance.objects.get(account=market, asset="BTC").free
         RiskLimit.objects.create(account=market, max_position=held + D("0.02"))
         assert [submit(f"i-{n}").reason_code for n in range(3)] == ["", "", "LIMIT_POSITION"]
+
+    def test_submit_order__a_position_counts_open_buys_on_every_symbol_of_the_asset(
+        self, market: ExchangeAccount
+    ) -> None:
+        sync_balances(market)
+        RiskLimit.objects.create(account=market, max_position=D("0.3"))
+        simple = {"symbol": "ETHUSDT", "quantity": "0.2", "price": "2000"}
+        assert submit("i-1", **simple).status == "NEW"
+        over = submit("i-2", symbol="ETHBTC", quantity="0.2", price="0.04")
+        assert (over.reason_code, over.reason) == (
+            "LIMIT_POSITION",
+            "position would be 0.4, at most 0.3 ETH are allowed",
+        )
+        assert submit("i-3", symbol="ETHBTC", quantity="0.1", price="0.04").status == "NEW"
+
+    def test_submit_order__only_on_allowed_symbols(self, market: ExchangeAccount) -> None:
+        RiskLimit.objects.create(account=market, allowed_symbols="ETHUSDT, BNBUSDT")
+        denied = submit("i-1")
+        assert (denied.status, denied.reason_code) == ("DENIED", "SYMBOL_NOT_ALLOWED")
+        assert submit("i-2", symbol="ETHUSDT", quantity="0.1", price="2000").status == "NEW"
 
     def test_submit_order__far_from_the_last_trade(self, market: ExchangeAccount) -> None:
         RiskLimit.objects.create(account=market, max_price_distance=D(1))
