@@ -102,6 +102,17 @@ def test_check_instrument__unknown_not_trading_and_type() -> None:
     assert check_instrument(RULES, "BTCUSDT", figures()) is None
 
 
+def test_check_instrument__not_trading_and_no_market_orders_by_quote_quantity() -> None:
+    paused = check_instrument(replace(RULES, status="DELISTED"), "BTCUSDT", figures())
+    assert paused is not None
+    assert (paused.code, paused.text) == ("INSTRUMENT_NOT_TRADING", "BTCUSDT has status DELISTED")
+    by_quote = figures(order_type=OrderType.MARKET, price=None, quantity=None, quote_quantity=D(25))
+    assert check_instrument(RULES, "BTCUSDT", by_quote) is None
+    refused = check_instrument(replace(RULES, quote_order_quantity_allowed=False), "BTCUSDT", by_quote)
+    assert refused is not None
+    assert refused.code == "ORDER_TYPE_NOT_SUPPORTED"
+
+
 @pytest.mark.parametrize(
     ("side", "price", "expected"),
     [(Side.BUY, "60000.019", "60000.01"), (Side.SELL, "60000.011", "60000.02"), (Side.SELL, "60000.01", "60000.01")],
