@@ -20,7 +20,7 @@ from django.db.models import Count, Q
 from exchanges import clock
 from exchanges.errors import NotSent
 from exchanges.models import ExchangeAccount, TradingState
-from exchanges.services import halt_trading, placing_is_broken
+from exchanges.services import halt_by_rule, placing_is_broken
 from orders.book import close_account_breaks, open_account_break
 from orders.day_results import loss_today
 from orders.models import BreakKind, BrokenPlacing, ExchangeOrder, Outcome, RiskLimit
@@ -68,10 +68,8 @@ def _causes(account: ExchangeAccount, limits: list[Limits], unresolved: int, now
 def _halt(account: ExchangeAccount, cause: Cause) -> bool:
     """False where a person, or another run, was faster: their reason stands."""
     with transaction.atomic():
-        locked = ExchangeAccount.objects.select_for_update().get(pk=account.pk)
-        if locked.trading_state == TradingState.HALTED:
+        if not halt_by_rule(account=account, reason=f"by rule: {cause.text}", actor=f"rule:{cause.rule}"):
             return False
-        halt_trading(account=locked, reason=f"by rule: {cause.text}", actor=f"rule:{cause.rule}")
         open_account_break(account.pk, BreakKind.HALTED_BY_RULE, subject=cause.rule, details={"reason": cause.text})
         BrokenPlacing.objects.filter(account=account).delete()
     return True

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from exchanges import clock, limits
+from exchanges import clock, limits, metrics
 from exchanges.errors import NotSent
 from exchanges.limits import Answer, Budget, Kind, Lane, OrderLimit, Passage, admit, force_breaker, note, read_budget
 
 pytestmark = pytest.mark.usefixtures("redis_server")
+LABELS = (("account", "a"), ("call", "place"), ("outcome", "ok"))
+COUNTER = metrics.counter("exchange_calls", **dict(LABELS))
 BUDGET = Budget(weight_per_minute=100)
 SOUND = Answer(failed=False, succeeded=True, status=200)
 TROUBLE = Answer(failed=True, succeeded=False)
@@ -78,22 +80,27 @@ def test_admit__never_gives_away_more_than_there_is_to_parallel_callers() -> Non
 
 def test_note__the_exchanges_own_count_corrects_ours_upwards_only() -> None:
     admit(passage(), BUDGET)
-    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=95))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=95), counter=COUNTER)
     assert allowed(Lane.CANCEL) == 5
-    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=1))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=1), counter=COUNTER)
     assert allowed(Lane.CANCEL) == 0
 
 
 def test_note__a_successful_placement_gives_its_weight_back() -> None:
     for _ in range(300):
         admit(passage(Lane.NEW, 1, Kind.PLACE), BUDGET)
-        note(passage(Lane.NEW, 1, Kind.PLACE), BUDGET, SOUND)
+        note(passage(Lane.NEW, 1, Kind.PLACE), BUDGET, SOUND, counter=COUNTER)
     assert allowed(Lane.CANCEL) == 100
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, None), (418, None), (403, None), (400, -1003)])
 def test_note__a_stop_holds_everything_at_the_address(status: int, code: int | None) -> None:
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=status, code=code, retry_after=7))
+    note(
+        passage(),
+        BUDGET,
+        Answer(failed=False, succeeded=False, status=status, code=code, retry_after=7),
+        counter=COUNTER,
+    )
     for kind, lane in ((Kind.CANCEL, Lane.CANCEL), (Kind.READ, Lane.STATUS), (Kind.PLACE, Lane.NEW)):
         with pytest.raises(NotSent, match="stopped by the exchange") as refused:
             admit(passage(lane, 1, kind, account="another"), BUDGET)
@@ -102,8 +109,8 @@ def test_note__a_stop_holds_everything_at_the_address(status: int, code: int | N
 
 
 def test_note__a_shorter_stop_does_not_shorten_a_longer_one() -> None:
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=100))
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=429, retry_after=1))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=100), counter=COUNTER)
+    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=429, retry_after=1), counter=COUNTER)
     with pytest.raises(NotSent) as refused:
         admit(passage(), BUDGET)
     assert refused.value.retry_after is not None
@@ -112,7 +119,7 @@ def test_note__a_shorter_stop_does_not_shorten_a_longer_one() -> None:
 
 def test_note__too_many_orders_stops_placing_alone() -> None:
     placing = passage(Lane.NEW, 1, Kind.PLACE)
-    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=429, code=-1015, retry_after=5))
+    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=429, code=-1015, retry_after=5), counter=COUNTER)
     with pytest.raises(NotSent):
         admit(placing, BUDGET)
     admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)
@@ -135,7 +142,7 @@ def test_breaker__opens_on_trouble_and_lets_one_probe_through(settings: Any) -> 
     settings.BREAKER_FAILURES, settings.BREAKER_OPEN_SECONDS = 3, 0.05
     for _ in range(3):
         admit(passage(), BUDGET)
-        note(passage(), BUDGET, TROUBLE)
+        note(passage(), BUDGET, TROUBLE, counter=COUNTER)
     with pytest.raises(NotSent, match="breaker open"):
         admit(passage(), BUDGET)
     admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)  # other kinds go on
@@ -143,7 +150,7 @@ def test_breaker__opens_on_trouble_and_lets_one_probe_through(settings: Any) -> 
     assert probes == 1
     with pytest.raises(NotSent, match="half-open"):
         admit(passage(), BUDGET)
-    note(passage(), BUDGET, SOUND)
+    note(passage(), BUDGET, SOUND, counter=COUNTER)
     admit(passage(), BUDGET)
 
 
@@ -164,7 +171,7 @@ def test_breaker__refusals_are_no_trouble(settings: Any) -> None:
     settings.BREAKER_FAILURES = 2
     for _ in range(5):
         admit(passage(weight=1), BUDGET)
-        note(passage(weight=1), BUDGET, Answer(failed=False, succeeded=False, status=400, code=-2010))
+        note(passage(weight=1), BUDGET, Answer(failed=False, succeeded=False, status=400, code=-2010), counter=COUNTER)
     admit(passage(weight=1), BUDGET)
 
 
@@ -210,3 +217,10 @@ def test_read_budget__takes_the_sizes_from_exchange_info() -> None:
     ]
     assert read_budget(rows) == Budget(1200, (OrderLimit(10, 50), OrderLimit(86_400, 160_000)))
     assert read_budget([]) == Budget()
+
+
+def test_note__counts_the_call() -> None:
+    before = metrics.read_counters().get(("exchange_calls", LABELS), 0)
+    admit(passage(), BUDGET)
+    note(passage(), BUDGET, SOUND, counter=COUNTER)
+    assert metrics.read_counters()["exchange_calls", LABELS] == before + 1
