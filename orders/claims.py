@@ -341,7 +341,7 @@ def _check_limits(
     """The firm's own limits; an account without any pays nothing for them."""
     limits: Sequence[Limits] = facts.limits
     if facts.environment == Environment.LIVE:
-        limits = with_live_defaults(limits)
+        limits = with_live_defaults(limits, in_money=rules.quote_asset in settings.MONEY_ASSETS)
     if not limits:
         return None
     last = facts.last_trade

@@ -446,6 +446,12 @@ class RiskLimit(models.Model):
     def __str__(self) -> str:
         return " ".join(filter(None, [str(self.account), self.symbol, self.strategy, self.currency]))
 
+    def clean(self) -> None:
+        """As orders are written: a limit for `btc/usdt` would bind nobody."""
+        self.symbol = self.symbol.replace("/", "").strip().upper()
+        self.currency = self.currency.strip().upper()
+        self.strategy = self.strategy.strip()
+
 
 class RiskLimitChange(models.Model):
     """Append-only: who changed which limits, from what to what."""

@@ -93,8 +93,12 @@ class Usage:
     identical_orders: int = 0
 
 
-def with_live_defaults(rows: Sequence[Limits]) -> list[Limits]:
-    """The rows, and the built-in limits for whatever none of them sets."""
+def with_live_defaults(rows: Sequence[Limits], *, in_money: bool) -> list[Limits]:
+    """The rows, and the built-in limits for whatever none of them sets.
+
+    A built-in amount is one of money: a thousand BTC an order is no safe limit. Without `in_money`, where the symbol is
+    quoted in something else, it is in no currency of the order, and somebody has to set one.
+    """
     left = {
         field.name: getattr(LIVE_DEFAULTS, field.name)
         for field in fields(Limits)
@@ -102,7 +106,7 @@ def with_live_defaults(rows: Sequence[Limits]) -> list[Limits]:
         and field.name != "max_price_age"
         and all(getattr(row, field.name) is None for row in rows)
     }
-    return [*rows, Limits(**left)]
+    return [*rows, Limits(**left, currency="" if in_money else "money")]
 
 
 def needs_price(limits: Sequence[Limits], figures: Figures) -> bool:

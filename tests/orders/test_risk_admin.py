@@ -66,6 +66,14 @@ def test_risk_limit_page__each_change_is_kept_with_its_maker() -> None:
     assert eva.get("/admin/orders/risklimitchange/add/").status_code == 403
 
 
+def test_risk_limit_page__writes_symbols_and_currencies_as_orders_do() -> None:
+    account = ExchangeAccountFactory()
+    given = answers(account, symbol=" btc/usdt", currency="usdt ", strategy="grid ", max_open_orders="3")
+    assert person("add_risklimit").post(f"{LIST}add/", given).status_code == 302
+    row = RiskLimit.objects.get()
+    assert (row.symbol, row.currency, row.strategy) == ("BTCUSDT", "USDT", "grid")
+
+
 def test_risk_limit_page__is_read_only_without_the_permission() -> None:
     account = ExchangeAccountFactory()
     row = RiskLimit.objects.create(account=account, max_open_orders=3)

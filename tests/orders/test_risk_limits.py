@@ -119,12 +119,24 @@ def test_check_usage__either_side_of_each_boundary(
 
 
 def test_with_live_defaults__fill_only_what_no_row_sets() -> None:
-    assert with_live_defaults([]) == [LIVE_DEFAULTS]
+    assert with_live_defaults([], in_money=True) == [LIVE_DEFAULTS]
     row = Limits(id=1, currency="USDT", max_order_notional=D(5000))
-    own, built_in = with_live_defaults([row])
+    own, built_in = with_live_defaults([row], in_money=True)
     assert own is row
     assert built_in.max_order_notional is None
     assert built_in.max_open_orders == LIVE_DEFAULTS.max_open_orders
+
+
+def test_with_live_defaults__a_built_in_amount_is_one_of_money() -> None:
+    in_btc = replace(RULES, symbol="ETHBTC", base_asset="ETH", quote_asset="BTC")
+    asked = figures(price=D("0.05"), quantity=D(1))
+    last = replace(LAST, price=D("0.05"))
+    built_in = with_live_defaults([], in_money=False)
+    denial = check_limits(built_in, in_btc, asked, last, NOW)
+    assert denial is not None
+    assert (denial.code, denial.text) == ("LIMIT_CURRENCY", "limits are set in money, none in BTC")
+    own = with_live_defaults([Limits(id=1, currency="BTC", max_order_notional=D("0.05"))], in_money=False)
+    assert check_limits(own, in_btc, asked, last, NOW) is None
 
 
 def test_needs_price__only_where_a_limit_measures_by_it() -> None:
