@@ -69,6 +69,8 @@ INTENT_CONFLICT = "INTENT_CONFLICT"
 _SENDER_GRACE = timedelta(seconds=1)
 # Until an order on its way is acknowledged, and its money no longer reserved but locked.
 _RESERVED_SECONDS = 0.5
+# Until a symbol in HALT or BREAK is looked at again.
+_PAUSED_SECONDS = 2.0
 
 
 class Remedy(Enum):
@@ -79,6 +81,7 @@ class Remedy(Enum):
     CATCH_UP = "catch_up"
     BALANCES = "balances"
     PRICE = "price"
+    SYMBOL = "symbol"
 
 
 class AccountReplaced(Exception):
@@ -328,6 +331,10 @@ def decide(
     last = _known_trade(facts, now)
     if denial := check_figures(facts.rules, figures, quantised, last.price if last else None):
         return denial, quantised
+    if facts.rules.is_paused:
+        if Remedy.SYMBOL not in conditions.remedied:
+            raise RemedyNeeded(Remedy.SYMBOL)
+        raise NotSent(f"{intent.symbol} has status {facts.rules.status}", retry_after=_PAUSED_SECONDS)
     _require_fresh(facts, conditions, now)
     if denial := _check_limits(intent, facts, facts.rules, quantised, conditions, now):
         return denial, quantised

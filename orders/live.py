@@ -16,7 +16,8 @@ from exchanges.types import to_ms
 from orders.book import apply_report, open_account_break
 from orders.catchup import Counts, adopt_unknown, sync_open_orders
 from orders.compare import reconcile_account
-from orders.models import BreakKind, ExchangeOrder, Order
+from orders.models import BreakKind, Order
+from orders.reading import attempt_by_client_id, attempt_by_exchange_id
 
 log = structlog.get_logger(__name__)
 
@@ -68,11 +69,9 @@ class LiveAccount:
         self._note_event(event.event_at)
 
     def _apply_order(self, event: OrderEvent) -> Order:
-        report = event.report
-        attempts = ExchangeOrder.objects.filter(account=self._account).select_related("order")
-        attempt = (
-            attempts.filter(client_order_id=report.client_order_id).first()
-            or attempts.filter(symbol=report.symbol, exchange_order_id=report.exchange_order_id).first()
+        report, account_id = event.report, self._account.pk
+        attempt = attempt_by_client_id(account_id, report.client_order_id) or attempt_by_exchange_id(
+            account_id, report.symbol, report.exchange_order_id
         )
         if attempt is None:
             return adopt_unknown(self._account, report, Counts())

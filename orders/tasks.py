@@ -10,7 +10,7 @@ from celery import current_app, shared_task
 from django.db import InterfaceError, OperationalError
 
 from exchanges import clock, metrics
-from exchanges.errors import GatewayError
+from exchanges.errors import AccountError, GatewayError
 from exchanges.models import ExchangeAccount
 from orders import catchup, compare, halt_rules, notices, positions, reconcile, services
 from orders.intents import (
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 _FROM_CALLERS: dict[str, Any] = {"throws": (InvalidIntent, IntentConflict), "typing": False}
 _READS: dict[str, Any] = {
     "autoretry_for": (GatewayError, OperationalError, InterfaceError),  # the exchange, or our database, is away
+    "dont_autoretry_for": (AccountError,),
     "retry_backoff": 2,
     "retry_backoff_max": 60,
     "retry_jitter": True,
@@ -136,13 +137,17 @@ def reconcile_accounts() -> dict[str, int]:
 @shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)
 def sync_open_orders(account: str) -> dict[str, int]:
     """Compare one account's open orders with the exchange's."""
-    return catchup.sync_open_orders(services.account_named(account))
+    owner = services.account_named(account)
+    with services.stopping_refused(owner):
+        return catchup.sync_open_orders(owner)
 
 
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
 def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
-    return compare.reconcile_account(services.account_named(account))
+    owner = services.account_named(account)
+    with services.stopping_refused(owner):
+        return compare.reconcile_account(owner)
 
 
 @shared_task(name="orders.refresh_positions")

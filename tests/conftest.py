@@ -136,6 +136,7 @@ def fresh_memory() -> None:
     modules = (
         ("exchanges.gateway", "_server_clocks"),
         ("exchanges.budgets", "_known"),
+        ("exchanges.limits", "_stops"),
         ("orders.services", "_accounts"),
         ("orders.services", "_clock_refused_at"),
     )
