@@ -99,7 +99,7 @@ class _Follower:
             self._thread.shutdown(wait=False)
 
     async def _follow(self) -> None:
-        async with aclosing(UserStream(self._account).events()) as events:
+        async with aclosing(self._stream().events()) as events:
             async for event in events:
                 if isinstance(event, Connected):
                     await self._catch_up(event)
@@ -115,6 +115,9 @@ class _Follower:
                     await self._do(partial(self._live.keep, problem=event.error, raw=event.raw))
                 else:
                     await self._do(self._live.apply, event)
+
+    def _stream(self) -> UserStream:
+        return UserStream(self._account, silence_seconds=settings.EXCHANGE_STREAM_SILENCE_SECONDS)
 
     async def _catch_up(self, event: Connected) -> None:
         """Until the catch-up has succeeded the account is not in sync; events wait behind it."""

@@ -176,7 +176,7 @@ def follow(account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pyt
     """Let a follower of the account read these events."""
 
     class Scripted:
-        def __init__(self, _: ExchangeAccount) -> None:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
             """Whatever the account."""
 
         async def events(self) -> AsyncGenerator[StreamEvent, None]:
