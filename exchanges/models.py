@@ -62,6 +62,7 @@ class ExchangeAccount(models.Model):
         permissions: ClassVar = [
             ("halt_trading", _("Can halt trading")),
             ("resume_trading", _("Can resume trading")),
+            ("reconcile_account", _("Can compare with the exchange")),
         ]
 
     def __str__(self) -> str:

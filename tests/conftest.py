@@ -48,6 +48,7 @@ FAST_TIMING: dict[str, float] = {
     "SYNC_INTERVAL_STREAMING_SECONDS": 3,
     "PLACE_WITHIN_SECONDS": 20,
     "BREAKER_OPEN_SECONDS": 1,
+    "RECONCILE_AT_START": 0,  # its questions would meet the faults of a story
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -80,11 +82,20 @@ def test_listener__a_strangers_order_is_recorded_as_external(listener: Any, simu
 
 
 def test_listener__stops_within_seconds_on_sigterm(listener: Any) -> None:
-    listener.stop()
-    assert not listener.is_alive
+    os.kill(listener.pid, signal.SIGTERM)
+    wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
+    assert listener.running.returncode == 0
 
 
 def test_listener__a_refused_key_is_told(account: Any, simulator: Any, processes: Any) -> None:
     simulator.control.revoke_key(simulator.api_key)
     processes.command("listen_user_stream", ready="stream_terminated")
     wait_for(lambda: StreamState.objects.filter(reason__startswith="stopped").exists(), what="the reason")
+
+
+def test_worker__compares_every_account_when_it_starts(account: Any, simulator: Any, processes: Any) -> None:
+    simulator.control.set_price("BTCUSDT", "60000")
+    order = submit()
+    simulator.control.fill("BTCUSDT", client_order_id=order.exchange_orders.get().client_order_id)
+    processes.worker(env={"RECONCILE_AT_START": "on"})
+    wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", what="caught up with by the worker's start")
