@@ -131,7 +131,7 @@ class Instrument(models.Model):
             quote_asset=self.quote_asset,
             status=self.status,
             order_types=frozenset(self.order_types),
-            filters={item["filterType"]: item for item in self.filters},
+            filters=_by_type(self.filters),
             quote_precision=self.quote_precision,
             quote_order_quantity_allowed=self.quote_order_quantity_allowed,
         )
@@ -154,6 +154,13 @@ class RateLimits(models.Model):
 
     def __str__(self) -> str:
         return f"{self.exchange} {self.environment}"
+
+
+def _by_type(filters: Any) -> dict[str, Any]:
+    """Filters by their type, from exchangeInfo's list or from a dict that is by type already."""
+    if isinstance(filters, dict):
+        return dict(filters)
+    return {item["filterType"]: item for item in filters}
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from orders.book import apply_report, attempt_state, log_fields, open_break, rec
 from orders.catchup import PAGE, ask_for, fetch_missing_fills
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
-from orders.services import back_off, drive_cancel, place_order, stop_account
+from orders.services import back_off, drive_cancel, pause_after, place_order, stop_account
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ def _next_step(order: Order) -> Order:
 
 
 def _look_again(order: Order, error: GatewayError | None = None, *, at: datetime | None = None) -> None:
-    pause = max(back_off(order.check_count), getattr(error, "retry_after", None) or 0.0)
+    pause = back_off(order) if error is None else pause_after(order, error)
     Order.objects.filter(pk=order.pk, version=order.version).update(
         next_check_at=at or clock.now() + timedelta(seconds=pause), check_count=order.check_count + 1
     )
@@ -121,7 +121,7 @@ def resolve_order(gateway: Gateway, order: Order) -> Order:
         report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
     except OrderNotFound:
         if server_ms <= fence_ms:
-            pause = min(back_off(order.check_count), (fence_ms - server_ms) / 1000 + 0.05)
+            pause = min(back_off(order), (fence_ms - server_ms) / 1000 + 0.05)
             _look_again(order, at=clock.now() + timedelta(seconds=pause))
             return order
         found = _find_in_history(gateway, attempt)

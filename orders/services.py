@@ -5,6 +5,7 @@ Tasks, sweeps, the admin and the commands all call these. The writers of what th
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,13 +57,14 @@ from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.results import order_result
 from orders.retry import durable
 from orders.risk_limits import PRICE_ASKED_WITHIN
-from orders.states import CLOSED, OPEN, OrderStatus, next_status
+from orders.states import CLOSED, OPEN, UNSETTLED, OrderStatus, next_status
 
 log = structlog.get_logger(__name__)
 
 _MAX_TRIES = 50
 # Pause before an order is looked at again, by the number of looks so far.
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_UNSETTLED_PAUSE = 4.0
 
 
 # -- placing -------------------------------------------------------------------------------------------------------
@@ -284,7 +286,7 @@ def _record_unknown(
 
 def _record_not_sent(attempt: ExchangeOrder, error: GatewayError) -> Order:
     """Certainly not executed: back to CREATED, or withdrawn where a cancel was wished meanwhile."""
-    pause = _pause(attempt.order, getattr(error, "retry_after", None))
+    pause = pause_after(attempt.order, error)
     next_check_at = clock.now() + timedelta(seconds=pause)
     return _record_outcome(
         attempt, Outcome.NOT_SENT, error, EventType.NOT_SENT, status=OrderStatus.CREATED, next_check_at=next_check_at
@@ -357,7 +359,7 @@ def _park_new(
 def _park(order: Order, reason: str, retry_after: float | None) -> Order:
     def record() -> Order:
         with transaction.atomic():
-            pause = timedelta(seconds=_pause(order, retry_after))
+            pause = timedelta(seconds=max(retry_after or 0.0, back_off(order)))
             if order.status == OrderStatus.CREATED and swap(
                 order, next_check_at=clock.now() + pause, check_count=order.check_count + 1
             ):
@@ -370,13 +372,22 @@ def _park(order: Order, reason: str, retry_after: float | None) -> Order:
     return durable(record)
 
 
-def _pause(order: Order, retry_after: float | None) -> float:
-    return max(retry_after or 0.0, back_off(order.check_count))
+def pause_after(order: Order, error: GatewayError) -> float:
+    """Seconds until the next step: what was asked for, and growing pauses where it was the exchange that failed.
+
+    A shared limit or breaker of ours names the very moment from which it lets requests pass: to wait longer for each
+    time it was asked would cost an order its deadline.
+    """
+    asked = getattr(error, "retry_after", None)
+    if asked is not None and error.http_status is None:
+        return float(asked) * random.uniform(1.0, 1.2)
+    return max(asked or 0.0, back_off(order))
 
 
-def back_off(count: int) -> float:
-    """Seconds to wait after `count` looks."""
-    return _BACK_OFF[min(count, len(_BACK_OFF) - 1)]
+def back_off(order: Order) -> float:
+    """Seconds to wait by the number of looks so far; short while the order has a deadline or an unknown outcome."""
+    pause = _BACK_OFF[min(order.check_count, len(_BACK_OFF) - 1)]
+    return min(pause, _UNSETTLED_PAUSE) if order.status in UNSETTLED else pause
 
 
 def stop_account(account: ExchangeAccount, error: AccountError) -> None:
@@ -512,7 +523,7 @@ def _note_cancel(attempt: ExchangeOrder, error: GatewayError, event_type: EventT
         for _ in range(_MAX_TRIES):
             if order.status in CLOSED:
                 return order
-            pause = timedelta(seconds=_pause(order, getattr(error, "retry_after", None)))
+            pause = timedelta(seconds=pause_after(order, error))
             with transaction.atomic():
                 if swap(order, next_check_at=clock.now() + pause, check_count=order.check_count + 1):
                     record_event(
@@ -538,6 +549,7 @@ __all__ = [
     "cancel_order",
     "drive_cancel",
     "order_result",
+    "pause_after",
     "place_order",
     "record_event",
     "record_order",
