@@ -69,3 +69,22 @@ def test_orchestrator__is_told_again_after_the_broker_was_emptied(
     redis_server.flush()
     wait_for(lambda: states(redis_server, "i-1") == ["NEW"], timeout=30, what="told again")
     assert Order.objects.get().status == "NEW"
+
+
+def test_orchestrator_example__buys_and_sells_when_it_is_told(
+    account: Any, simulator: Simulator, processes: ProcessFactory, fast_timing: None
+) -> None:
+    simulator.control.set_price("BTCUSDT", "60000")
+    events = {"ORDER_EVENTS_TASK": "orchestrator.order_changed"}
+    processes.worker(env=events, queues="trading,sync")
+    processes.command("listen_user_stream", ready="stream_in_sync", env=events)
+    bot = processes.program("bot", "examples/orchestrator.py", "--by-event", "--orders", "1")
+    wait_for(lambda: Order.objects.filter(side="BUY", status="NEW").exists(), what="it has bought")
+    buy = Order.objects.get()
+    simulator.control.fill("BTCUSDT", client_order_id=buy.exchange_orders.get().client_order_id)
+    wait_for(lambda: Order.objects.filter(side="SELL", status="NEW").exists(), what="told of the fill, it sells")
+    sell = Order.objects.get(side="SELL")
+    assert sell.intent_id == f"{buy.intent_id}-sell"
+    simulator.control.fill("BTCUSDT", client_order_id=sell.exchange_orders.get().client_order_id)
+    wait_for(lambda: not bot.is_alive, what="told of the last fill, it ends")
+    assert Order.objects.count() == 2
