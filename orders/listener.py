@@ -102,6 +102,9 @@ class _Follower:
         async with aclosing(self._stream().events()) as events:
             async for event in events:
                 if isinstance(event, Connected):
+                    if self._second_look is not None:
+                        # Of a stream that is cut again and again only the last connection is looked at twice.
+                        self._second_look.cancel()
                     await self._catch_up(event)
                     self._second_look = asyncio.create_task(self._look_again())
                 elif isinstance(event, Disconnected):
