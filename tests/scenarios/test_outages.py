@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from exchanges.models import Balance, StreamState
+from exchanges.services import sync_instruments
 from orders.models import Order, ReconciliationBreak
 from tests.harness.processes import ChildProcess
 from tests.harness.scenario import Scenario
@@ -29,17 +30,22 @@ SHORT_SILENCE = {"EXCHANGE_STREAM_SILENCE_SECONDS": "5"}
 
 @pytest.fixture
 def listener(scenario: Scenario) -> ChildProcess:
-    scenario.simulator.control.set_price("BTCUSDT", "60000")
-    scenario.processes.beat()
-    return scenario.processes.command("listen_user_stream", ready="account_reconciled")
+    return start_listener(scenario, {})
 
 
 @pytest.fixture
 def wary_listener(scenario: Scenario) -> ChildProcess:
     """It takes a silence for an end long before the exchange's next ping."""
+    return start_listener(scenario, SHORT_SILENCE)
+
+
+def start_listener(scenario: Scenario, env: dict[str, str]) -> ChildProcess:
     scenario.simulator.control.set_price("BTCUSDT", "60000")
+    # The sweeps of these tests run every second, which no real budget would allow.
+    scenario.simulator.control.limits(request_weight=1_000_000, orders_10s=100_000, orders_day=1_000_000)
+    sync_instruments(scenario.account)
     scenario.processes.beat()
-    return scenario.processes.command("listen_user_stream", ready="account_reconciled", env=SHORT_SILENCE)
+    return scenario.processes.command("listen_user_stream", ready="account_reconciled", env=env)
 
 
 def place_many(names: str, count: int) -> list[str]:
@@ -198,9 +204,9 @@ def test_listener__out_for_a_minute(scenario: Scenario, outage: Callable[[Scenar
 
 @pytest.mark.long
 def test_worker__restarts_while_five_hundred_orders_fill(scenario: Scenario, listener: ChildProcess) -> None:
-    scenario.simulator.control.limits(orders_10s=100_000, orders_day=1_000_000)
     intents = [f"i-{number}" for number in range(500)]
-    results = send_all(intents, BUY)
+    wanted = {**BUY, "place_within_seconds": 600}
+    results = send_all(intents, wanted)
     wait_for(lambda: Order.objects.filter(status="NEW").count() >= 100, timeout=60, what="a hundred orders rest")
     scenario.worker.kill()
     resting = list(Order.objects.filter(status="NEW").values_list("intent_id", flat=True))
@@ -208,7 +214,7 @@ def test_worker__restarts_while_five_hundred_orders_fill(scenario: Scenario, lis
     scenario.worker.start()
     for result in results.values():
         result.forget()
-    send_all(intents, BUY)  # a bot without an answer asks again; what a killed worker had in hand comes much later
+    send_all(intents, wanted)  # a bot without an answer asks again; what a killed worker had in hand comes much later
     wait_for(
         lambda: (
             not Order.objects.filter(status__in=["CREATED", "PENDING_NEW"]).exists()
