@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from exchanges import clock
 from exchanges.errors import OrderNotFound
@@ -103,7 +104,7 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
     listed = {name for report in reports for name in (report.client_order_id, _exchange_key(report))}
     # The query side may lag behind the engine: that it does not know a fresh order yet is no difference.
     settled_before = asked_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
-    for attempt in _open_attempts(account, acknowledged_before=asked_at):
+    for attempt in open_attempts(account).filter(acknowledged_at__lt=asked_at):
         if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}")):
             _ask_about(gateway, attempt, counts, settled_before=settled_before)
     ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
@@ -128,14 +129,10 @@ def _may_rest(account: ExchangeAccount, now: datetime, rest: timedelta) -> bool:
     return now - account.last_synced_at < rest - early
 
 
-def _open_attempts(account: ExchangeAccount, *, acknowledged_before: datetime) -> list[ExchangeOrder]:
-    """Attempts that we hold open and held open when the list was asked for."""
-    rows = (
-        ExchangeOrder.objects.filter(order__account=account, order__status__in=[*OPEN])
-        .filter(outcome=Outcome.ACKNOWLEDGED, acknowledged_at__lt=acknowledged_before)
-        .select_related("order")
-    )
-    return list(rows)
+def open_attempts(account: ExchangeAccount) -> QuerySet[ExchangeOrder]:
+    """Attempts that we hold open, with their orders."""
+    rows = ExchangeOrder.objects.filter(order__account=account, order__status__in=[*OPEN])
+    return rows.filter(outcome=Outcome.ACKNOWLEDGED).select_related("order")
 
 
 def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, settled_before: datetime) -> None:

@@ -19,10 +19,9 @@ from exchanges.models import ExchangeAccount, Instrument
 from exchanges.services import apply_account, halt_trading, lease
 from exchanges.types import AccountReport, OrderReport, Side
 from orders.book import apply_report, open_account_break
-from orders.catchup import Counts, adopt_unknown, ask_for, catch_up_symbol
+from orders.catchup import Counts, adopt_unknown, ask_for, catch_up_symbol, open_attempts
 from orders.diff import Action, Difference, Held, Step, compare_locked, compare_open_orders, locked_by, looks_wiped
-from orders.models import BreakKind, ExchangeOrder, Order, Outcome, ReconciliationBreak
-from orders.states import OPEN
+from orders.models import BreakKind, ExchangeOrder, Order, ReconciliationBreak
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +51,7 @@ class _Comparison:
 
     def run(self) -> dict[str, int]:
         listed, balances = self._read_together()
-        attempts = self._open_attempts()
+        attempts = {attempt.client_order_id: attempt for attempt in open_attempts(self._account)}
         untouched_since = self._began_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
         actions, differences = compare_open_orders(
             [_held(attempt) for attempt in attempts.values()], listed, untouched_since=untouched_since
@@ -81,12 +80,6 @@ class _Comparison:
             if _state_of(before) == _state_of(after):
                 return after, balances
         return after, AccountReport((), balances.can_trade, balances.updated_at)
-
-    def _open_attempts(self) -> dict[str, ExchangeOrder]:
-        rows = ExchangeOrder.objects.filter(
-            order__account=self._account, order__status__in=[*OPEN], outcome=Outcome.ACKNOWLEDGED
-        ).select_related("order")
-        return {row.client_order_id: row for row in rows}
 
     def _carry_out(self, actions: Iterable[Action], attempts: Mapping[str, ExchangeOrder]) -> list[Difference]:
         """Apply, adopt, ask; returns the orders that the exchange does not know even when asked for alone."""

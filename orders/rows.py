@@ -85,7 +85,7 @@ def _fields(model: type[models.Model]) -> tuple[Any, ...]:
 def _insert_text(model: type[models.Model]) -> tuple[str, str]:
     columns = [f'"{field.column}"' for field in _fields(model)]
     values = ", ".join(["%s"] * len(columns))
-    return f'INSERT INTO "{model._meta.db_table}" ({", ".join(columns)}) VALUES ', f"({values})"  # noqa: S608, SLF001
+    return f'INSERT INTO "{model._meta.db_table}" ({", ".join(columns)}) VALUES ', f"({values})"  # noqa: S608, SLF001  # nosec B608
 
 
 @lru_cache(maxsize=256)
@@ -99,4 +99,4 @@ def _update_text(model: type[models.Model], where: tuple[str, ...], changes: tup
         return separator.join(f'"{_column(model, name).column}" = %s' for name in names)
 
     table = model._meta.db_table  # noqa: SLF001
-    return f'UPDATE "{table}" SET {assignments(changes, ", ")} WHERE {assignments(where, " AND ")}'  # noqa: S608
+    return f'UPDATE "{table}" SET {assignments(changes, ", ")} WHERE {assignments(where, " AND ")}'  # noqa: S608  # nosec B608
