@@ -120,7 +120,11 @@ class _Follower:
                     await self._do(self._live.apply, event)
 
     def _stream(self) -> UserStream:
-        return UserStream(self._account, silence_seconds=settings.EXCHANGE_STREAM_SILENCE_SECONDS)
+        return UserStream(
+            self._account,
+            silence_seconds=settings.EXCHANGE_STREAM_SILENCE_SECONDS,
+            longest_pause_seconds=settings.EXCHANGE_STREAM_LONGEST_PAUSE_SECONDS,
+        )
 
     async def _catch_up(self, event: Connected) -> None:
         """Until the catch-up has succeeded the account is not in sync; events wait behind it."""
