@@ -1,4 +1,4 @@
-"""Catching up with one account: what is open, what happened on a symbol, which trades are missing.
+"""Catching up with one account: what is open, which orders lack a row, which trades are missing.
 
 A failed question judges nothing: errors of the gateway pass to the caller, who asks again later.
 """
@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
-from exchanges.models import ExchangeAccount, Instrument, SymbolCatchUp
+from exchanges.models import ExchangeAccount, Instrument
 from exchanges.services import do_once, lease
 from exchanges.types import FillReport, OrderReport, OrderType, Side
 from orders.book import apply_fills, apply_report, open_break, record_event, swap
@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 PAGE = 1000
 _MAX_PAGES = 100
-_RECENT_ROWS = 200
 _PLACED_WITHIN = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(days=2)  # between recording an intent and sending it: `place_within` is a day at most
 
@@ -342,56 +341,6 @@ def _order_from(account: ExchangeAccount, report: OrderReport, hashed: str | Non
 def _external_key(report: OrderReport) -> str:
     # The exchange numbers orders per symbol, and an intent id is unique per account.
     return f"{report.symbol}:{report.exchange_order_id}"
-
-
-# -- a symbol's history --------------------------------------------------------------------------------------------
-
-
-def ensure_caught_up(account: ExchangeAccount, symbol: str, *, trusted_since: datetime) -> None:
-    """Have the symbol's history read after the moment since which this process trusts its database."""
-    done = SymbolCatchUp.objects.filter(account=account, symbol=symbol, caught_up_at__gte=trusted_since)
-    do_once(
-        f"catch-up:{account.name}:{symbol}",
-        is_done=done.exists,
-        work=lambda: catch_up_symbol(account, symbol),
-    )
-
-
-def catch_up_symbol(account: ExchangeAccount, symbol: str, *, with_strangers: bool = False) -> dict[str, int]:
-    """Read the symbol's orders since the last one known and recover those of ours that have no row.
-
-    Without any known order: the newest page, so an account with years of history is not imported. Orders of strangers
-    are taken in `with_strangers` and if we know where to begin.
-    """
-    gateway, asked_at, counts = get_gateway(account), clock.now(), Counts()
-    last_known = _last_known_id(account, symbol)
-    for _ in range(_MAX_PAGES):
-        page = gateway.fetch_all_orders(symbol=symbol, from_order_id=last_known, limit=PAGE)
-        # Ours in form; whether an order is of this deployment shows when its intent comes again.
-        strangers_too = with_strangers and last_known is not None
-        wanted = [report for report in page if strangers_too or split_client_order_id(report.client_order_id)]
-        apply_reports(account, wanted, counts)
-        if last_known is None or len(page) < PAGE:
-            break
-        last_known = str(max(int(report.exchange_order_id) for report in page) + 1)
-    SymbolCatchUp.objects.update_or_create(account=account, symbol=symbol, defaults={"caught_up_at": asked_at})
-    log.info("symbol_caught_up", account=account.name, symbol=symbol, **counts.as_dict())
-    return counts.as_dict()
-
-
-def _last_known_id(account: ExchangeAccount, symbol: str) -> str | None:
-    """The newest order up to which nothing is missing: one that this very database sent.
-
-    Orders that a list or the stream has shown us meanwhile prove nothing about those before them.
-    """
-    recent = (
-        ExchangeOrder.objects.filter(account=account, symbol=symbol, request_timestamp_ms__isnull=False)
-        .exclude(exchange_order_id="")
-        .order_by("-id")
-        .values_list("exchange_order_id", flat=True)[:_RECENT_ROWS]
-    )
-    numbers = [int(text) for text in recent if text.isdigit()]
-    return str(max(numbers)) if numbers else None
 
 
 # -- missing trades ------------------------------------------------------------------------------------------------

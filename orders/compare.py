@@ -19,8 +19,9 @@ from exchanges.models import ExchangeAccount, Instrument
 from exchanges.services import apply_account, halt_trading, lease
 from exchanges.types import AccountReport, OrderReport, Side
 from orders.book import apply_report, open_account_break
-from orders.catchup import Counts, adopt_unknown, ask_for, catch_up_symbol, open_attempts
+from orders.catchup import Counts, adopt_unknown, ask_for, open_attempts
 from orders.diff import Action, Difference, Held, Step, compare_locked, compare_open_orders, locked_by, looks_wiped
+from orders.history import catch_up_symbol
 from orders.models import BreakKind, ExchangeOrder, Order, ReconciliationBreak
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,9 @@ _LOCKED_TOLERANCE = Decimal("0.00000001")
 def reconcile_account(account: ExchangeAccount) -> dict[str, int]:
     """Compare the account with the exchange; returns what was seen, changed, recovered and left as breaks.
 
-    Overlapping runs do it once. Raises `GatewayError` where a question failed; nothing is judged then.
+    `history_begun`: symbols of which nothing older than the newest page was taken over; `history_unread`: those whose
+    history is longer than one run may read, and is gone on with by the next. Overlapping runs do it once. Raises
+    `GatewayError` where a question failed; nothing is judged then.
     """
     with lease(f"reconcile:{account.name}", seconds=300) as held:
         if not held:
@@ -47,6 +50,8 @@ class _Comparison:
         self._account = account
         self._gateway: Gateway = get_gateway(account)
         self._counts = Counts()
+        self._history_begun = 0
+        self._history_unread = 0
         self._began_at = clock.now()
 
     def run(self) -> dict[str, int]:
@@ -59,7 +64,7 @@ class _Comparison:
         missing = self._carry_out(actions, attempts)
         if looks_wiped(held=len(attempts), missing=len(missing)):
             self._stop_for_wipe(missing)
-            return {**self._counts.as_dict(), "breaks": self._open_breaks()}
+            return self._result()
         self._read_history(listed)
         if balances.balances:  # else they kept changing under us: nothing is known, least of all that all are zero
             apply_account(self._account, balances, asked_at=self._began_at)
@@ -67,7 +72,7 @@ class _Comparison:
         differences += self._compare_balances(listed, balances)
         self._settle_breaks(differences)
         ExchangeAccount.objects.filter(pk=self._account.pk).update(last_synced_at=self._began_at)
-        result = {**self._counts.as_dict(), "breaks": self._open_breaks()}
+        result = self._result()
         log.info("account_reconciled", account=self._account.name, **result)
         return result
 
@@ -131,10 +136,12 @@ class _Comparison:
             ExchangeOrder.objects.filter(account=self._account).order_by().values_list("symbol", flat=True).distinct()
         )
         for symbol in sorted(symbols | {report.symbol for report in listed}):
-            counts = catch_up_symbol(self._account, symbol, with_strangers=True)
-            self._counts.recovered += counts["recovered"]
-            self._counts.external += counts["external"]
-            self._counts.changed += counts["changed"]
+            reading = catch_up_symbol(self._account, symbol, with_strangers=True)
+            self._counts.recovered += reading.counts.recovered
+            self._counts.external += reading.counts.external
+            self._counts.changed += reading.counts.changed
+            self._history_begun += reading.is_first
+            self._history_unread += not reading.is_complete
 
     def _compare_balances(self, listed: list[OrderReport], balances: AccountReport) -> list[Difference]:
         if not balances.balances:
@@ -180,8 +187,11 @@ class _Comparison:
                 ).first(),
             )
 
-    def _open_breaks(self) -> int:
-        return ReconciliationBreak.objects.filter(account=self._account, resolved_at__isnull=True).count()
+    def _result(self) -> dict[str, int]:
+        """Symbols whose history was looked at for the first time, or not read to its end, only where there are any."""
+        breaks = ReconciliationBreak.objects.filter(account=self._account, resolved_at__isnull=True).count()
+        history = {"history_begun": self._history_begun, "history_unread": self._history_unread}
+        return {**self._counts.as_dict(), **{name: n for name, n in history.items() if n}, "breaks": breaks}
 
 
 def _held(attempt: ExchangeOrder) -> Held:

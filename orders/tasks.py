@@ -136,7 +136,10 @@ def sync_open_orders(account: str) -> dict[str, int]:
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
 def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
-    return compare.reconcile_account(services.account_named(account))
+    counts = compare.reconcile_account(services.account_named(account))
+    if counts.get("history_unread"):
+        reconcile_account.apply_async((account,), expires=300)
+    return counts
 
 
 @shared_task(name="orders.refresh_positions")
