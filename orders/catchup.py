@@ -18,9 +18,10 @@ from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount, Instrument
-from exchanges.services import do_once, lease
+from exchanges.services import do_once, halt_trading, lease
 from exchanges.types import FillReport, OrderReport, OrderType, Side
-from orders.book import apply_fills, apply_report, open_break, record_event, swap
+from orders.book import apply_fills, apply_report, open_account_break, open_break, record_event, swap
+from orders.diff import looks_wiped
 from orders.ids import intent_hash, split_client_order_id
 from orders.models import (
     EXTERNAL_PREFIX,
@@ -30,6 +31,7 @@ from orders.models import (
     ExchangeOrder,
     Order,
     Outcome,
+    ReconciliationBreak,
 )
 from orders.risk import Figures, quantise
 from orders.states import OPEN, OrderStatus
@@ -101,14 +103,43 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
     reports = gateway.fetch_open_orders()
     apply_reports(account, reports, counts)
     listed = {name for report in reports for name in (report.client_order_id, _exchange_key(report))}
+    held = list(open_attempts(account).filter(acknowledged_at__lt=asked_at))
+    unlisted = [
+        attempt
+        for attempt in held
+        if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}"))
+    ]
     # The query side may lag behind the engine: that it does not know a fresh order yet is no difference.
     settled_before = asked_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
-    for attempt in open_attempts(account).filter(acknowledged_at__lt=asked_at):
-        if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}")):
-            _ask_about(gateway, attempt, counts, settled_before=settled_before)
+    missing: list[ExchangeOrder] = []
+    for attempt in unlisted:
+        if _is_missing(gateway, attempt, counts, settled_before=settled_before):
+            missing.append(attempt)
+        if looks_wiped(held=len(held), unlisted=len(unlisted), asked=counts.asked, missing=len(missing)):
+            stop_for_wipe(account, orders=len(held), actor="sync")
+            return counts
+    for attempt in missing:
+        open_break(
+            attempt.order,
+            BreakKind.MISSING_AT_EXCHANGE,
+            subject=attempt.client_order_id,
+            details={"exchange_order_id": attempt.exchange_order_id},
+        )
     ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
     log.info("open_orders_synced", account=account.name, **counts.as_dict())
     return counts
+
+
+def stop_for_wipe(account: ExchangeAccount, *, orders: int, actor: str) -> None:
+    """The exchange was reset: closing every order would destroy the record of what we had. Said and done once, so that
+    a person who knows better may let the account trade again.
+    """
+    told = ReconciliationBreak.objects.filter(account=account, kind=BreakKind.EXCHANGE_RESET, resolved_at=None)
+    if told.exists():
+        return
+    reason = f"the exchange knows none of our {orders} open orders: it was reset, or this is another account"
+    halt_trading(account=account, reason=reason, actor=actor)
+    open_account_break(account.pk, BreakKind.EXCHANGE_RESET, subject=account.name, details={"orders": orders})
 
 
 def accounts_due_for_sync() -> list[str]:
@@ -134,24 +165,17 @@ def open_attempts(account: ExchangeAccount) -> QuerySet[ExchangeOrder]:
     return rows.filter(outcome=Outcome.ACKNOWLEDGED).select_related("order")
 
 
-def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, settled_before: datetime) -> None:
-    """An order that we hold open is not in the list: ask for it alone. "Not found" proves nothing here."""
+def _is_missing(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, settled_before: datetime) -> bool:
+    """An order that we hold open is not in the list: ask for it alone. "Not found" closes nothing."""
     counts.asked += 1
     before = attempt.order.version
     try:
         report = ask_for(gateway, attempt)
     except OrderNotFound:
-        if attempt.acknowledged_at is not None and attempt.acknowledged_at >= settled_before:
-            return
-        open_break(
-            attempt.order,
-            BreakKind.MISSING_AT_EXCHANGE,
-            subject=attempt.client_order_id,
-            details={"exchange_order_id": attempt.exchange_order_id},
-        )
-        return
+        return attempt.acknowledged_at is None or attempt.acknowledged_at < settled_before
     order = apply_report(attempt, report)
     counts.changed += order.version != before
+    return False
 
 
 def ask_for(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport:
