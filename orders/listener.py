@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 RETRY_TERMINATED_SECONDS = 60.0
 STOP_WITHIN_SECONDS = 3.0
+LAST_WORD_SECONDS = 1.0
 
 
 class Listener:
@@ -95,6 +96,9 @@ class _Follower:
             pulse.cancel()
             if self._second_look is not None:
                 self._second_look.cancel()
+            with suppress(Exception):  # a busy or broken thread: what it said last goes stale within seconds
+                stopped = self._in_thread(self._live.disconnected, "the listener has stopped")
+                await asyncio.wait_for(stopped, LAST_WORD_SECONDS)
             self._thread.submit(self._live.close)
             self._thread.shutdown(wait=False)
 

@@ -29,6 +29,7 @@ class LiveAccount:
 
     def __init__(self, account: ExchangeAccount) -> None:
         self._account = account
+        self._said: dict[str, Any] = {}
         self._state_written_at = 0.0
 
     def connected(self, subscribed_at: datetime) -> None:
@@ -52,7 +53,7 @@ class LiveAccount:
         self._write(connected_since=None, in_sync_since=None, reason=reason)
 
     def alive(self) -> None:
-        """Say that the listener runs."""
+        """Say that the listener runs, and again how it does: a second one, started by mistake, may have ended."""
         self._write()
 
     def apply(self, event: OrderEvent | BalancesEvent | BalanceDelta | ListStatus) -> None:
@@ -98,8 +99,9 @@ class LiveAccount:
 
     def _write(self, **changes: Any) -> None:
         self._state_written_at = clock.monotonic()
-        now = clock.now()
-        StreamState.objects.update_or_create(account=self._account, defaults={"alive_at": now, **changes})
+        self._said |= changes
+        defaults = {"alive_at": clock.now(), **self._said}
+        StreamState.objects.update_or_create(account=self._account, defaults=defaults)
 
     def close(self) -> None:
         connection.close()

@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from exchanges import clock
 from exchanges.models import Balance, StreamState
@@ -85,6 +86,34 @@ def test_listener__stops_within_seconds_on_sigterm(listener: Any) -> None:
     os.kill(listener.pid, signal.SIGTERM)
     wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
     assert listener.running.returncode == 0
+    state = StreamState.objects.get()
+    assert (state.connected_since, state.in_sync_since, state.reason) == (None, None, "the listener has stopped")
+
+
+def test_listener__stops_within_seconds_while_it_waits_for_an_answer(
+    account: Any, simulator: Any, processes: Any
+) -> None:
+    hanging = {"method": "GET", "path": "/api/v3/openOrders"}
+    rule = simulator.control.faults.add("never_answer", match=hanging, times=None)
+    listener = processes.command(
+        "listen_user_stream", ready="stream_connected", env={"EXCHANGE_REQUEST_TIMEOUT_MS": "60000"}
+    )
+    wait_for(lambda: simulator.control.faults.hits(rule), what="it catches up, and waits")
+    os.kill(listener.pid, signal.SIGTERM)
+    wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
+
+
+def test_listener__its_state_is_shown_in_the_admin_and_to_machines(listener: Any, admin_client: Client) -> None:
+    account = StreamState.objects.get().account
+    page = f"/admin/exchanges/exchangeaccount/{account.pk}/change/"
+    assert "in sync" in admin_client.get(page).content.decode()
+    figures = admin_client.get("/metrics").content.decode()
+    assert 'backoffice_stream_connected{account="demo"} 1.0' in figures
+    assert 'backoffice_stream_in_sync{account="demo"} 1.0' in figures
+    listener.stop()
+    assert "the listener has stopped" in admin_client.get(page).content.decode()
+    figures = admin_client.get("/metrics").content.decode()
+    assert 'backoffice_stream_in_sync{account="demo"} 0.0' in figures
 
 
 def test_listener__a_refused_key_is_told(account: Any, simulator: Any, processes: Any) -> None:
