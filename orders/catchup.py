@@ -150,9 +150,13 @@ def accounts_due_for_sync() -> list[str]:
     return [account.name for account in accounts if not _may_rest(account, now, rest)]
 
 
-def _may_rest(account: ExchangeAccount, now: datetime, rest: timedelta) -> bool:
+def has_healthy_stream(account: ExchangeAccount) -> bool:
     stream = getattr(account, "stream", None)
-    if stream is None or account.last_synced_at is None or not stream.is_healthy(now):
+    return stream is not None and stream.is_healthy(clock.now())
+
+
+def _may_rest(account: ExchangeAccount, now: datetime, rest: timedelta) -> bool:
+    if account.last_synced_at is None or not has_healthy_stream(account):
         return False
     # The tick after this one would come too late: half an interval early is early enough.
     early = timedelta(seconds=settings.SYNC_INTERVAL_SECONDS / 2)

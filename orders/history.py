@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
+from django.db.models import F
 
 from exchanges import clock
 from exchanges.errors import NotSent
@@ -27,6 +28,7 @@ from orders.models import ExchangeOrder
 log = structlog.get_logger(__name__)
 
 PAGES_AT_ONCE = 20  # 400 of the 6000 request weights of a minute
+SYMBOLS_AT_ONCE = 5
 _RECENT_ROWS = 200
 
 
@@ -78,6 +80,16 @@ def catch_up_symbol(account: ExchangeAccount, symbol: str, *, with_strangers: bo
         start = max(map(_number, page)) + 1
     _tell(account, symbol, Reading(counts, is_first, is_complete))
     return Reading(counts, is_first, is_complete)
+
+
+def read_on(account: ExchangeAccount) -> None:
+    """Look for what strangers did and no list of open orders shows, on the symbols that were looked at longest ago. For
+    while the account's stream is down: a few symbols a time, at 20 request weights each.
+    """
+    rows = SymbolCatchUp.objects.filter(account=account, read_until__isnull=False)
+    rows = rows.order_by(F("caught_up_at").asc(nulls_first=True), "pk")
+    for symbol in rows.values_list("symbol", flat=True)[:SYMBOLS_AT_ONCE]:
+        catch_up_symbol(account, symbol, with_strangers=True)
 
 
 def _tell(account: ExchangeAccount, symbol: str, reading: Reading) -> None:

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from exchanges import clock, metrics
 from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, notices, positions, reconcile, services
+from orders import catchup, compare, history, notices, positions, reconcile, services
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -129,8 +129,12 @@ def reconcile_accounts() -> dict[str, int]:
 
 @shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)
 def sync_open_orders(account: str) -> dict[str, int]:
-    """Compare one account's open orders with the exchange's."""
-    return catchup.sync_open_orders(services.account_named(account))
+    """Compare one account's open orders with the exchange's; while its stream is down, read its history, too."""
+    owner = services.account_named(account)
+    counts = catchup.sync_open_orders(owner)
+    if not counts.get("skipped") and not catchup.has_healthy_stream(owner):
+        history.read_on(owner)
+    return counts
 
 
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 from exchanges import clock
 from exchanges.errors import NotSent, OutcomeUnknown
 from exchanges.gateway import get_gateway
-from exchanges.models import ExchangeAccount, SymbolCatchUp
+from exchanges.models import ExchangeAccount, StreamState, SymbolCatchUp
 from exchanges.types import OrderRequest, OrderType, Side, TimeInForce
 from orders import history, memory, services, tasks
 from orders.compare import reconcile_account
@@ -131,6 +132,35 @@ def test_reconcile_account__finds_what_a_stranger_did_before_our_newest_order(
     reconcile_account(owner)
     order = Order.objects.get(is_external=True)
     assert (order.status, order.filled_quantity) == ("FILLED", Decimal("0.001"))
+
+
+def test_sync_open_orders__while_the_stream_is_down_finds_what_a_stranger_has_ended(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    submit("i-1")
+    place_by_hand(owner, "by-hand")
+    exchange.fill("by-hand")
+    now = clock.now()
+    StreamState.objects.create(account=owner, alive_at=now, connected_since=now, in_sync_since=now)
+    asked = len(exchange.calls_of("fetch_all_orders"))
+    tasks.sync_open_orders("demo")
+    assert len(exchange.calls_of("fetch_all_orders")) == asked
+    StreamState.objects.update(in_sync_since=None)
+    tasks.sync_open_orders("demo")
+    assert Order.objects.get(is_external=True).status == "FILLED"
+
+
+def test_read_on__takes_the_symbols_that_were_read_longest_ago(
+    owner: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SYMBOLS_AT_ONCE", 2)
+    for number, symbol in enumerate(["BTCUSDT", "ETHUSDT", "BNBUSDT"]):
+        read_at = clock.now() - timedelta(minutes=number)
+        SymbolCatchUp.objects.create(account=owner, symbol=symbol, caught_up_at=read_at, read_until=0)
+    for _ in range(2):
+        history.read_on(owner)
+    asked = [parameters["symbol"] for parameters in exchange.calls_of("fetch_all_orders")]
+    assert asked == ["BNBUSDT", "ETHUSDT", "BTCUSDT", "BNBUSDT"]
 
 
 @pytest.mark.usefixtures("short_turns")
