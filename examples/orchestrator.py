@@ -324,6 +324,9 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--by-event", action="store_true", help="buy, sell when told of the fill, cancel on time-out")
     parser.add_argument("--prices", help="where to read prices; default: the account's EXCHANGE_..._REST_URL")
     parser.add_argument("--pause", type=float, default=2.5, help="seconds between two orders")
+    parser.add_argument(
+        "--rest", type=float, default=REST_SECONDS, help="cancel what rests for so many seconds (with --by-event)"
+    )
     parser.add_argument("--orders", type=int, help="end after so many; default: never")
     parser.add_argument("--seed", type=int, help="the same choices again")
     return parser.parse_args(argv)
@@ -346,7 +349,9 @@ def main(argv: list[str] | None = None) -> int:
         import round_trips
 
         price = last_price(prices, SYMBOLS[0])
-        return round_trips.run(options.account, symbol=SYMBOLS[0], price=price, rounds=options.orders or 1)
+        return round_trips.run(
+            options.account, symbol=SYMBOLS[0], price=price, rounds=options.orders or 1, rest_seconds=options.rest
+        )
     choice = random.Random(options.seed)
     desk = MessageDesk(options.account) if options.by_message else ServiceDesk(options.account)
     bot = TradingOrchestrator(desk, choice)

@@ -20,7 +20,6 @@ from celery.worker import state
 
 STRATEGY = "round-trips"
 QUEUE = "order-events"  # ORDER_EVENTS_QUEUE of the back office
-REST_SECONDS = 20.0
 PROFIT = Decimal("1.002")
 CLOSED_AT_THE_EXCHANGE = ("FILLED", "CANCELED", "EXPIRED")
 NEVER_THERE = ("DENIED", "REJECTED", "NOT_PLACED")
@@ -31,8 +30,19 @@ log = logging.getLogger("orchestrator")
 class RoundTrips:
     """Buys and sells one symbol, `rounds` times one after the other; needs nothing but the broker."""
 
-    def __init__(self, app: Celery, account: str, *, symbol: str, worth: Decimal, price: Decimal, rounds: int) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        account: str,
+        *,
+        symbol: str,
+        worth: Decimal,
+        price: Decimal,
+        rounds: int,
+        rest_seconds: float = 20.0,
+    ) -> None:
         self.app = app
+        self.rest_seconds = rest_seconds
         self.account, self.symbol, self.worth, self.price = account, symbol, worth, price
         self.rounds_left = rounds
         self.seen: dict[str, int] = {}  # intent id -> version
@@ -53,7 +63,7 @@ class RoundTrips:
         elif order["status"] not in CLOSED_AT_THE_EXCHANGE:
             if intent_id not in self.resting:
                 self.resting.add(intent_id)
-                self.app.send_task("orchestrator.rested", (intent_id,), queue=QUEUE, countdown=REST_SECONDS)
+                self.app.send_task("orchestrator.rested", (intent_id,), queue=QUEUE, countdown=self.rest_seconds)
         elif sum(Decimal(fill["quantity"]) for fill in fills) == Decimal(order["filled_quantity"]):
             # Else the trades are not all known yet: we are told again when they are.
             self.resting.discard(intent_id)
@@ -72,7 +82,8 @@ class RoundTrips:
     def rested(self, intent_id: str) -> None:
         """Time is up. The cancel is a wish: the order may be filled before it arrives; we shall be told."""
         if intent_id in self.resting:
-            arguments = {"account": self.account, "intent_id": intent_id, "reason": f"rested for {REST_SECONDS:.0f} s"}
+            reason = f"rested for {self.rest_seconds:g} s"
+            arguments = {"account": self.account, "intent_id": intent_id, "requested_by": STRATEGY, "reason": reason}
             self.app.send_task("orders.cancel_order", kwargs=arguments, queue="trading")
 
     # What we do
@@ -96,11 +107,13 @@ def rounded(figure: Decimal, digits: int) -> str:
     return f"{Context(prec=digits, rounding=ROUND_DOWN).create_decimal(figure):f}"
 
 
-def run(account: str, *, symbol: str, price: Decimal, rounds: int) -> int:
+def run(account: str, *, symbol: str, price: Decimal, rounds: int, rest_seconds: float) -> int:
     """Until the last round is over; the exit status."""
     app = Celery("orchestrator", broker=os.environ["REDIS_URL"])
     app.conf.task_default_queue = QUEUE
-    bot = RoundTrips(app, account, symbol=symbol, worth=Decimal(100), price=price, rounds=rounds)
+    bot = RoundTrips(
+        app, account, symbol=symbol, worth=Decimal(100), price=price, rounds=rounds, rest_seconds=rest_seconds
+    )
     app.task(bot.order_changed, name="orchestrator.order_changed", typing=False)
     app.task(bot.rested, name="orchestrator.rested", typing=False)
     signals.worker_ready.connect(lambda **_: bot.next_round(), weak=False)
