@@ -20,7 +20,15 @@ from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount, Instrument
 from exchanges.services import do_once, halt_trading, lease
 from exchanges.types import FillReport, OrderReport, OrderType, Side
-from orders.book import apply_fills, apply_report, open_account_break, open_break, record_event, swap
+from orders.book import (
+    apply_fills,
+    apply_report,
+    attempt_state,
+    open_account_break,
+    open_break,
+    record_event,
+    swap,
+)
 from orders.diff import looks_wiped
 from orders.ids import intent_hash, split_client_order_id
 from orders.models import (
@@ -391,6 +399,15 @@ def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
             break
         from_trade_id = str(_last_trade(fills) + 1)
     return attempt.order
+
+
+def complete_fills(account: ExchangeAccount) -> None:
+    """Fetch the trades that orders of this account are known to lack, without waiting for the stream to bring them."""
+    gateway = get_gateway(account)
+    rows = ExchangeOrder.objects.filter(account=account, order__next_check_at__isnull=False)
+    for attempt in rows.exclude(exchange_order_id="").select_related("order"):
+        if attempt_state(attempt).has_fill_gap:
+            fetch_missing_fills(gateway, attempt)
 
 
 def _last_trade(fills: list[FillReport]) -> int:

@@ -44,10 +44,16 @@ class Listener:
     async def run(self) -> None:
         """Follow until `stop`; returns within `STOP_WITHIN_SECONDS` of it."""
         try:
+            stopping = asyncio.create_task(self._stop.wait())
             while not self._stop.is_set():
-                await self._look()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), LOOK_EVERY_SECONDS)
+                # A database that hangs must not keep the process from ending.
+                look = asyncio.create_task(self._look())
+                await asyncio.wait({look, stopping}, return_when="FIRST_COMPLETED")
+                if not look.done():
+                    look.cancel()
+                    break
+                look.result()
+                await asyncio.wait({stopping}, timeout=LOOK_EVERY_SECONDS)
         finally:
             for task in self._followers.values():
                 task.cancel()

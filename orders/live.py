@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +15,13 @@ from exchanges.services import apply_balances, sync_balances
 from exchanges.stream_events import BalanceDelta, BalancesEvent, ListStatus, OrderEvent
 from exchanges.types import to_ms
 from orders.book import apply_report, open_account_break
-from orders.catchup import Counts, adopt_unknown, sync_open_orders
+from orders.catchup import Counts, adopt_unknown, complete_fills, sync_open_orders
 from orders.compare import reconcile_account
 from orders.models import BreakKind, ExchangeOrder, Order
 
 log = structlog.get_logger(__name__)
 
+EXECUTION_TYPES = frozenset({"NEW", "CANCELED", "REPLACED", "REJECTED", "TRADE", "EXPIRED", "TRADE_PREVENTION"})
 _STATE_EVERY_SECONDS = 1.0
 MAX_KEPT = 10_000
 
@@ -40,6 +42,7 @@ class LiveAccount:
         """
         self._write(connected_since=subscribed_at, in_sync_since=None, reason="catching up")
         sync_open_orders(self._account, wait=True)
+        complete_fills(self._account)
         sync_balances(self._account)
         self._write(in_sync_since=clock.now(), reason="")
         log.info("stream_in_sync", account=self._account.name)
@@ -70,6 +73,10 @@ class LiveAccount:
 
     def _apply_order(self, event: OrderEvent) -> Order:
         report = event.report
+        if report.execution_type not in EXECUTION_TYPES:
+            self.keep(
+                problem=f"unknown execution type {report.execution_type!r}"[:128], raw=json.dumps(dict(report.raw))
+            )
         attempts = ExchangeOrder.objects.filter(account=self._account).select_related("order")
         attempt = (
             attempts.filter(client_order_id=report.client_order_id).first()
