@@ -44,6 +44,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             [
                 _line(request, "exchanges.exchangeaccount", _("Accounts"), "account_balance"),
                 _line(request, "exchanges.tradinghalt", _("Halt of all trading"), "front_hand"),
+                _line(request, "exchanges.breakerchange", _("Changes of circuit breakers"), "electrical_services"),
                 _line(request, "exchanges.balance", _("Balances"), "account_balance_wallet"),
                 _line(request, "exchanges.instrument", _("Instruments"), "candlestick_chart"),
             ],

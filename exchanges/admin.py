@@ -22,6 +22,7 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from exchanges import services
+from exchanges.breaker_admin import BreakerVerb
 from exchanges.credentials import OWN_HOSTS, variable
 from exchanges.models import Balance, Environment, ExchangeAccount, Instrument, StreamState, TradingHalt, TradingState
 from exchanges.pages import (
@@ -107,7 +108,7 @@ class TradingVerbs:
 
 
 @admin.register(ExchangeAccount)
-class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
+class ExchangeAccountAdmin(TradingVerbs, BreakerVerb, ModelAdmin):
     list_display = (
         "name",
         "environment_label",
@@ -121,14 +122,14 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
         "credentials_label",
     )
     actions = ("halt_selected", "resume_selected", "reconcile_selected")
-    actions_detail = ("halt_this", "resume_this")
+    actions_detail = ("halt_this", "resume_this", "force_breaker")
     add_fieldsets = ((None, {"fields": ("name", "exchange", "environment", "is_enabled")}),)
     state_fields = ("state_label", "trading_state_reason", "last_synced_time", "balances_synced_time")
     stream_fields = ("stream_state", "stream_details")
     list_select_related = ("stream",)
     fieldsets = (
         (None, {"fields": ("name", ("exchange", "environment"), "is_enabled")}),
-        (gettext_lazy("State"), {"fields": (state_fields[:2], state_fields[2:], *stream_fields)}),
+        (gettext_lazy("State"), {"fields": (state_fields[:2], state_fields[2:], *stream_fields, "breakers")}),
         (gettext_lazy("Environment variables"), {"fields": ("variables",), "description": _VARIABLES_NOTE}),
     )
     last_synced_time = staticmethod(moment(ExchangeAccount, "last_synced_at"))
@@ -137,7 +138,7 @@ class ExchangeAccountAdmin(TradingVerbs, ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ()
-        return ("name", "exchange", "environment", *self.state_fields, *self.stream_fields, "variables")
+        return ("name", "exchange", "environment", *self.state_fields, *self.stream_fields, "breakers", "variables")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ExchangeAccount]:
         counts = {"open_count": _orders_with(OPEN_STATUSES), "unresolved_count": _orders_with(UNRESOLVED_STATUSES)}

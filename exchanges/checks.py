@@ -1,6 +1,6 @@
 """Bad configuration as findings of `manage.py check`, each with what to do about it.
 
-Findings about accounts read the database: `migrate` and `manage.py check --database default` show them. They never hold
+Findings about accounts read the database and ask Redis: `manage.py check` and `migrate` show them. They never hold
 a key; `exchanges.credentials` names variables only.
 """
 
@@ -17,6 +17,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
+from exchanges import limits
 from exchanges.credentials import read_credentials, read_hosts, variable
 from exchanges.errors import AccountError
 from exchanges.models import Environment, ExchangeAccount
@@ -108,7 +109,8 @@ def check_accounts(app_configs: object, databases: Sequence[str] | None = None, 
         found += _check_credentials(account)
         found += _check_hosts(account)
         found += _check_live(account) if account.environment == Environment.LIVE else []
-    return found + _check_shared_keys(accounts)
+    found += _check_shared_keys(accounts)
+    return found + (_check_redis() if accounts else [])
 
 
 def _check_credentials(account: ExchangeAccount) -> list[CheckMessage]:
@@ -197,3 +199,35 @@ def _check_shared_keys(accounts: Iterable[ExchangeAccount]) -> list[CheckMessage
         for sharing in names.values()
         if len(sharing) > 1
     ]
+
+
+def _check_redis() -> list[CheckMessage]:
+    """Messages, shared limits and a breaker held by hand live there."""
+    keeping = limits.redis_keeping()
+    if keeping is None:
+        return [
+            Warning(
+                "REDIS_URL: Redis does not answer. Workers place nothing without it.",
+                hint="Start it, or correct REDIS_URL.",
+                id="exchanges.W018",
+            )
+        ]
+    found: list[CheckMessage] = []
+    if keeping.eviction_policy not in (None, "noeviction"):
+        found.append(
+            Warning(
+                f"REDIS_URL: Redis may evict what it holds (maxmemory-policy {keeping.eviction_policy}): "
+                "messages, and the exchange's order to stop.",
+                hint="Set maxmemory-policy to noeviction.",
+                id="exchanges.W016",
+            )
+        )
+    if keeping.persists is False:
+        found.append(
+            Warning(
+                "REDIS_URL: Redis keeps nothing on disk: a restart loses messages, and the exchange's order to stop.",
+                hint="Set appendonly to yes.",
+                id="exchanges.W017",
+            )
+        )
+    return found

@@ -6,8 +6,9 @@ Before a request leaves, `admit` asks one Lua script; after it, `note` tells ano
 history: each lane may use the budget up to its own share. The exchange's own counts correct ours upwards, and a 429, a
 418 or a WAF page stops the whole address in every process until the exchange's Retry-After.
 
-With Redis away a worker places nothing, and cancels and single queries go on under a small local limit. A process that
-is no worker (a shell, a test, eager mode) goes on by itself: without Redis there are no workers to share with.
+With Redis away a worker places nothing, and cancels and single queries go on under a small local limit. A stop that the
+exchange has told a process itself holds there even so. Else a process that is no worker (a shell, a test, eager mode)
+goes on by itself: without Redis there are no workers to share with.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from django.conf import settings
 
-from exchanges import clock
+from exchanges import clock, metrics
 from exchanges.errors import NotSent
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ WAF_STOP_SECONDS = 60.0
 TOO_MANY_REQUESTS = -1003
 TOO_MANY_ORDERS = -1015  # counted per account: other calls go on
 LOCAL_REQUESTS_PER_SECOND = 5
+LOCAL_WEIGHT = 4  # of a status query
 
 
 class Lane(StrEnum):
@@ -117,13 +119,10 @@ local stop = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
 if stop > 0 then return {stop, 'stopped by the exchange'} end
 local state = redis.call('HGET', KEYS[4], 'forced')
 if state == 'open' then return {1000, 'breaker held open'} end
-if state ~= 'closed' then
-  local opened = redis.call('HGET', KEYS[4], 'open')
-  if opened then
-    local left = redis.call('PTTL', KEYS[4] .. ':pause')
-    if left > 0 then return {left, 'breaker open'} end
-    if not redis.call('SET', KEYS[4] .. ':probe', '1', 'NX', 'PX', ARGV[4]) then return {1000, 'breaker half-open'} end
-  end
+local opened = state ~= 'closed' and redis.call('HGET', KEYS[4], 'open')
+if opened then
+  local left = redis.call('PTTL', KEYS[4] .. ':pause')
+  if left > 0 then return {left, 'breaker open'} end
 end
 local used = tonumber(redis.call('GET', KEYS[3]) or '0')
 if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return {tonumber(ARGV[3]), 'request weight used up'} end
@@ -132,6 +131,10 @@ for i = 5, #KEYS do
   if tonumber(redis.call('GET', KEYS[i]) or '0') + 1 > tonumber(ARGV[at]) then
     return {tonumber(ARGV[at + 1]), 'order limit used up'}
   end
+end
+-- Last: a request that is held back for another reason would take the one probe with it.
+if opened and not redis.call('SET', KEYS[4] .. ':probe', '1', 'NX', 'PX', ARGV[4]) then
+  return {1000, 'breaker half-open'}
 end
 redis.call('INCRBY', KEYS[3], ARGV[1])
 redis.call('PEXPIRE', KEYS[3], 120000)
@@ -142,10 +145,10 @@ end
 return {0, ''}
 """
 
-# KEYS: as above.
+# KEYS: as above, then the hash of the counters.
 # ARGV: stop milliseconds, stop milliseconds of this kind, weight that was not spent, weight the exchange counts (0:
 # unknown), failed (1, 0, -1: says nothing), failures allowed, window milliseconds, open milliseconds; then the
-# exchange's count for each order limit.
+# exchange's count for each order limit; last the counter to add one to, if any.
 _NOTE = """
 for i = 1, 2 do
   local stop = tonumber(ARGV[i])
@@ -154,7 +157,8 @@ end
 local used = tonumber(redis.call('GET', KEYS[3]) or '0')
 if tonumber(ARGV[3]) > 0 then used = redis.call('DECRBY', KEYS[3], ARGV[3]) end
 if tonumber(ARGV[4]) > used then redis.call('SET', KEYS[3], ARGV[4], 'PX', 120000) end
-for i = 5, #KEYS do
+if ARGV[#ARGV] ~= '' then redis.call('HINCRBY', KEYS[#KEYS], ARGV[#ARGV], 1) end
+for i = 5, #KEYS - 1 do
   local counted = tonumber(ARGV[9 + i - 5])
   if counted > tonumber(redis.call('GET', KEYS[i]) or '0') then redis.call('SET', KEYS[i], counted, 'KEEPTTL') end
 end
@@ -207,19 +211,23 @@ def admit(passage: Passage, budget: Budget) -> None:
     try:
         wait_ms, why = cast("tuple[int, str]", _run(_ADMIT, keys, arguments))
     except _RedisAway:
-        _admit_alone(passage)
+        _admit_alone(passage, keys[:2])
         return
     if wait_ms > 0:
         raise NotSent(why, retry_after=wait_ms / 1000)
 
 
-def note(passage: Passage, budget: Budget, answer: Answer) -> None:
-    """Tell what came of a request that was admitted. Never raises."""
+def note(passage: Passage, budget: Budget, answer: Answer, *, counter: str = "") -> None:
+    """Tell what came of a request that was admitted, and count it (`metrics.counter`) on the way. Never raises."""
     keys, windows = _keys(passage, budget, clock.now_ms())
     counts = answer.order_counts or {}
-    arguments: list[int] = [
-        0 if answer.code == TOO_MANY_ORDERS else _stop_ms(answer),
-        _stop_ms(answer) if answer.code == TOO_MANY_ORDERS else 0,
+    stop_ms, of_one_kind = _stop_ms(answer), answer.code == TOO_MANY_ORDERS
+    if stop_ms > 0:
+        key = keys[of_one_kind]
+        _stops[key] = max(_stops.get(key, 0.0), clock.monotonic() + stop_ms / 1000)
+    arguments: list[int | str] = [
+        0 if of_one_kind else stop_ms,
+        stop_ms if of_one_kind else 0,
         # A placement or a cancel that succeeded costs nothing, by the exchange's rule since 2026-04.
         passage.weight if answer.succeeded and passage.kind is not Kind.READ else 0,
         answer.used_weight,
@@ -228,9 +236,10 @@ def note(passage: Passage, budget: Budget, answer: Answer) -> None:
         int(settings.BREAKER_WINDOW_SECONDS * 1000),
         int(settings.BREAKER_OPEN_SECONDS * 1000),
         *(counts.get(limit.seconds, 0) for limit, _ in windows),
+        counter,
     ]
     try:
-        changed = _run(_NOTE, keys, arguments)
+        changed = _run(_NOTE, [*keys, metrics.KEY], arguments)
     except _RedisAway:
         return
     if changed:
@@ -240,13 +249,16 @@ def note(passage: Passage, budget: Budget, answer: Answer) -> None:
 
 
 def force_breaker(account: str, kind: Kind, state: str | None) -> None:
-    """Hold a breaker `open` or `closed` by hand, or let it judge again (None)."""
+    """Hold a breaker `open` or `closed` by hand, or let it judge again (None). `NotSent`: Redis is away."""
     key = f"{PREFIX}:breaker:{account}:{kind}"
     redis = _redis(settings.REDIS_URL)
-    if state is None:
-        redis.hdel(key, "forced")
-    else:
-        redis.hset(key, "forced", state)
+    try:
+        if state is None:
+            redis.hdel(key, "forced")
+        else:
+            redis.hset(key, "forced", state)
+    except Exception as error:  # noqa: BLE001  whatever the client raises, nothing is known to be changed
+        raise NotSent(f"Redis does not answer ({type(error).__name__})", retry_after=PAUSE_SECONDS) from None
 
 
 def breaker_state(account: str, kind: Kind) -> str:
@@ -287,6 +299,31 @@ def _keys(passage: Passage, budget: Budget, now_ms: int) -> tuple[list[str], lis
 # -- Redis, and what to do without it ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How Redis keeps what it holds. None: it does not tell."""
+
+    eviction_policy: str | None
+    persists: bool | None
+
+
+def redis_keeping() -> Keeping | None:
+    """How our Redis keeps its data, for `manage.py check`; None while it is away."""
+    redis = _redis(settings.REDIS_URL)
+    try:
+        told = redis.info("everything")
+    except Exception:  # noqa: BLE001  whatever the client raises, it does not answer
+        return None
+    return Keeping(told.get("maxmemory_policy"), True if int(told.get("aof_enabled", 0)) else _saves_snapshots(redis))
+
+
+def _saves_snapshots(redis: Redis) -> bool | None:
+    try:
+        return bool(redis.config_get("save").get("save"))
+    except Exception:  # noqa: BLE001  a managed Redis keeps its settings to itself
+        return None
+
+
 class _RedisAway(Exception):
     """Redis did not answer; it is left alone for a moment."""
 
@@ -303,7 +340,7 @@ def share_strictly() -> None:
     _is_worker = True
 
 
-def _run(script: str, keys: list[str], arguments: list[int]) -> Any:
+def _run(script: str, keys: list[str], arguments: Sequence[int | str]) -> Any:
     global _away_until
     if clock.monotonic() < _away_until:
         raise _RedisAway
@@ -316,10 +353,18 @@ def _run(script: str, keys: list[str], arguments: list[int]) -> Any:
     raise _RedisAway
 
 
-def _admit_alone(passage: Passage) -> None:
+# What this process was told itself, for the time that Redis is away.
+_stops: dict[str, float] = {}
+
+
+def _admit_alone(passage: Passage, stop_keys: Sequence[str]) -> None:
+    left = max(_stops.get(key, 0.0) for key in stop_keys) - clock.monotonic()
+    if left > 0:
+        raise NotSent("stopped by the exchange", retry_after=left)
     if not _is_worker:
         return
-    if passage.lane in (Lane.NEW, Lane.HISTORY):
+    # Single questions only: five lists of all open orders a second would use the address's budget up by themselves.
+    if passage.lane in (Lane.NEW, Lane.HISTORY) or passage.weight > LOCAL_WEIGHT:
         raise NotSent("the shared limits cannot be read (Redis is away)", retry_after=PAUSE_SECONDS)
     global _alone_second
     with _alone_lock:

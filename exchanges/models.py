@@ -63,6 +63,7 @@ class ExchangeAccount(models.Model):
             ("halt_trading", _("Can halt trading")),
             ("resume_trading", _("Can resume trading")),
             ("reconcile_account", _("Can compare with the exchange")),
+            ("force_breaker", _("Can force the circuit breakers")),
         ]
 
     def __str__(self) -> str:
@@ -94,6 +95,46 @@ class TradingHalt(models.Model):
 
     def __str__(self) -> str:
         return "halted" if self.is_halted else "active"
+
+
+class CallKind(models.TextChoices):
+    """The kinds of call that have a circuit breaker of their own: `limits.Kind`'s, in words for people."""
+
+    PLACE = "place", _("placing")
+    CANCEL = "cancel", _("canceling")
+    READ = "read", _("reading")
+
+
+class BreakerHold(models.TextChoices):
+    """What a person may make of a circuit breaker."""
+
+    OPEN = "open", _("held open: nothing of the kind is sent")
+    CLOSED = "closed", _("held closed: sent whatever fails")
+    NONE = "auto", _("judges by itself")
+
+
+class BreakerChange(models.Model):
+    """A circuit breaker was forced by hand, or let go again: who, why and when. Append-only.
+
+    What holds it lives in Redis, beside the breaker itself; a Redis that has lost its data lets it judge by itself.
+    """
+
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.PROTECT, related_name="breaker_changes", verbose_name=_("account")
+    )
+    kind = models.CharField(_("kind of call"), max_length=8, choices=CallKind)
+    state = models.CharField(_("state"), max_length=8, choices=BreakerHold)
+    reason = models.TextField(_("reason"))
+    actor = models.CharField(_("actor"), max_length=150)
+    at = models.DateTimeField(_("at"), default=clock.now)
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name = _("change of a circuit breaker")
+        verbose_name_plural = _("changes of circuit breakers")
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.kind}: {self.state}"
 
 
 class Instrument(models.Model):

@@ -14,6 +14,7 @@ from exchanges.models import ExchangeAccount
 
 MAX_AGE_SECONDS = 2.0
 PATIENCE_SECONDS = 2.0
+PREPARING_SECONDS = 20.0  # the first question of a process imports ccxt, which says nothing about the exchange
 
 
 @dataclass(slots=True)
@@ -21,6 +22,7 @@ class _Probe:
     """One question to one exchange; `trouble` is empty where it was answered."""
 
     started_at: float
+    prepared: threading.Event = field(default_factory=threading.Event)  # from then on it is the exchange that is slow
     answered: threading.Event = field(default_factory=threading.Event)
     trouble: str = ""
 
@@ -39,12 +41,11 @@ def exchange_troubles(accounts: Iterable[ExchangeAccount]) -> dict[str, str]:
     The exchanges are asked side by side for their time. A question that hangs is waited for once; until it ends, nobody
     asks again and nobody waits again.
     """
-    give_up_at = clock.monotonic() + PATIENCE_SECONDS
     probes = {account.name: _probe(account) for account in accounts}
     troubles = {}
     for name, probe in probes.items():
-        is_new = probe.age < PATIENCE_SECONDS
-        answered = probe.answered.wait(max(0.0, give_up_at - clock.monotonic()) if is_new else 0.0)
+        probe.prepared.wait(max(0.0, PREPARING_SECONDS - probe.age))
+        answered = probe.answered.wait(max(0.0, PATIENCE_SECONDS - probe.age))
         troubles[name] = probe.trouble if answered else f"no answer for {probe.age:.1f} s"
     return troubles
 
@@ -64,6 +65,8 @@ def _probe(account: ExchangeAccount) -> _Probe:
 def _ask(account: ExchangeAccount, probe: _Probe) -> None:
     try:
         gateway = get_gateway(account)
+        probe.started_at = clock.monotonic()
+        probe.prepared.set()
         try:
             gateway.server_time_ms()
         finally:
@@ -75,3 +78,4 @@ def _ask(account: ExchangeAccount, probe: _Probe) -> None:
         raise
     finally:
         probe.answered.set()
+        probe.prepared.set()

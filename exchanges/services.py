@@ -12,15 +12,17 @@ from decimal import Decimal
 import structlog
 from celery import current_app
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from exchanges import clock, limits
 from exchanges.budgets import store_rate_limits
-from exchanges.errors import GatewayError, NotSent
+from exchanges.errors import GatewayError, NotSent, OrderRejected
 from exchanges.gateway import get_gateway
 from exchanges.models import (
     Balance,
+    BreakerChange,
+    BreakerHold,
     Environment,
     ExchangeAccount,
     Instrument,
@@ -46,15 +48,21 @@ _POLL_SECONDS = 0.02
 def lease(name: str, *, seconds: float) -> Iterator[bool]:
     """Yield True to the one process that may do the work called `name` now; a dead holder's lease runs out."""
     holder = f"{os.getpid()}-{threading.get_ident()}"
-    taken = _take(name, holder, seconds)
-    if not taken and not Lease.objects.filter(pk=name).exists():
-        Lease.objects.bulk_create([Lease(name=name, expires_at=_LONG_AGO)], ignore_conflicts=True)
-        taken = _take(name, holder, seconds)
+    taken = _acquire(name, holder, seconds)
     try:
         yield taken
     finally:
         if taken:
             Lease.objects.filter(pk=name, holder=holder).update(expires_at=_LONG_AGO)
+
+
+def _acquire(name: str, holder: str, seconds: float) -> bool:
+    """Take the lease, whose row is made with its first use."""
+    taken = _take(name, holder, seconds)
+    if not taken and not Lease.objects.filter(pk=name).exists():
+        Lease.objects.bulk_create([Lease(name=name, expires_at=_LONG_AGO)], ignore_conflicts=True)
+        taken = _take(name, holder, seconds)
+    return taken
 
 
 def _take(name: str, holder: str, seconds: float) -> bool:
@@ -101,28 +109,34 @@ def sync_instruments(account: ExchangeAccount) -> dict[str, int]:
     info = get_gateway(account).fetch_exchange_info()
     rows = info.instruments
     store_rate_limits(account, [dict(row) for row in info.rate_limits])
+    gone = set(_instruments(account).values_list("symbol", flat=True)) - {rules.symbol for rules in rows}
+    with transaction.atomic():
+        changed = _store_instruments(account, rows)
+        # A symbol that exchangeInfo no longer lists cannot be traded; its row stays for the orders that name it.
+        _instruments(account).filter(symbol__in=gone).exclude(status="DELISTED").update(
+            status="DELISTED", updated_at=clock.now()
+        )
+    log.info("instruments_synced", account=account.name, seen=len(rows), changed=changed, gone=len(gone))
+    return {"seen": len(rows), "changed": changed}
+
+
+def _store_instruments(account: ExchangeAccount, rows: Sequence[InstrumentRules]) -> int:
+    """Store those that differ from what is known; returns how many. The others keep their `updated_at`."""
     now = clock.now()
-    known = {i.symbol: i for i in _instruments(account)}
+    known = {i.symbol: i for i in _instruments(account).filter(symbol__in=[rules.symbol for rules in rows])}
     changed = [
         instrument
         for rules in rows
         if _figures(instrument := _instrument(account, rules, now)) != _figures(known.get(rules.symbol))
     ]
-    gone = set(known) - {rules.symbol for rules in rows}
-    with transaction.atomic():
-        Instrument.objects.bulk_create(
-            changed,
-            update_conflicts=True,
-            update_fields=_INSTRUMENT_FIELDS,
-            unique_fields=("exchange", "environment", "symbol"),
-            batch_size=200,
-        )
-        # A symbol that exchangeInfo no longer lists cannot be traded; its row stays for the orders that name it.
-        _instruments(account).filter(symbol__in=gone).exclude(status="DELISTED").update(
-            status="DELISTED", updated_at=now
-        )
-    log.info("instruments_synced", account=account.name, seen=len(rows), changed=len(changed), gone=len(gone))
-    return {"seen": len(rows), "changed": len(changed)}
+    Instrument.objects.bulk_create(
+        changed,
+        update_conflicts=True,
+        update_fields=_INSTRUMENT_FIELDS,
+        unique_fields=("exchange", "environment", "symbol"),
+        batch_size=200,
+    )
+    return len(changed)
 
 
 def ensure_instruments(account: ExchangeAccount) -> None:
@@ -132,6 +146,42 @@ def ensure_instruments(account: ExchangeAccount) -> None:
         is_done=lambda: _instruments(account).exists(),
         work=lambda: sync_instruments(account),
     )
+
+
+# A symbol in HALT or BREAK is asked about again and again while somebody wants to trade it: 20 weight each time, for
+# all such symbols together.
+REFRESH_SECONDS = 3.0
+_WANTED_FOR = timedelta(seconds=30)
+_MOST_SYMBOLS = 100
+
+
+def pause_symbol(account: ExchangeAccount, symbol: str) -> None:
+    """The exchange has answered that this market is closed: pause it now, and ask for how long."""
+    trading = _instruments(account).filter(symbol=symbol, status="TRADING")
+    if trading.update(status="HALT", updated_at=clock.now()):
+        log.warning("symbol_paused", account=account.name, symbol=symbol)
+    refresh_symbol(account, symbol)
+
+
+def refresh_symbol(account: ExchangeAccount, symbol: str) -> None:
+    """Ask anew about this symbol and the others that somebody wants to trade and cannot.
+
+    One question in `REFRESH_SECONDS`, of all workers together; who comes in between is left with what is known.
+    """
+    group = f"symbol:{account.exchange}:{account.environment}:"
+    holder, now = str(os.getpid()), clock.now()
+    _acquire(group + symbol, holder, REFRESH_SECONDS)  # says that it is wanted
+    if not _acquire(group, holder, REFRESH_SECONDS):
+        return
+    wanted = Lease.objects.filter(pk__startswith=group, expires_at__gt=now - _WANTED_FOR).exclude(pk=group)
+    symbols = {name.removeprefix(group) for name in wanted.order_by("-expires_at").values_list("pk", flat=True)}
+    try:
+        rows = get_gateway(account).fetch_instruments(sorted([*symbols][:_MOST_SYMBOLS]))
+    except OrderRejected:
+        sync_instruments(account)  # one of them is listed no longer, which fails the whole question
+        return
+    if _store_instruments(account, rows):
+        log.warning("symbols_changed", account=account.name, symbols={row.symbol: row.status for row in rows})
 
 
 def _instruments(account: ExchangeAccount) -> QuerySet[Instrument]:
@@ -197,13 +247,12 @@ def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: 
     """Store a complete reading of an account's balances; returns how many rows were written."""
     shown_until = _shown_until(account, report, asked_at)
     with transaction.atomic():
-        # The account's row first, as a claim locks them.
-        ExchangeAccount.objects.filter(pk=account.pk).update(balances_synced_at=asked_at)
         written = apply_balances(account, report.balances)
         written += _zero_the_rest(account, {row.asset for row in report.balances}, report.updated_at)
         held = Balance.objects.filter(account=account).exclude(reserved=Decimal(0)).values_list("asset", flat=True)
         if assets := list(held):
             release_shown(account.pk, dict.fromkeys(assets, shown_until))
+    _stamp(account, balances_synced_at=asked_at)
     return written
 
 
@@ -288,6 +337,32 @@ def enqueue_reconciliation(account: ExchangeAccount, *, requested_by: str) -> bo
     return True
 
 
+# -- accounts, beside a stream of claims ---------------------------------------------------------------------------
+
+
+def _before_later_claims() -> None:
+    """Let the transaction, of which this is the first statement, wait for the claims that run, and hold up later ones.
+
+    Each claim shares a lock on the halt's row and on its account's row. On PostgreSQL a new claim may share these
+    while an UPDATE already waits for them, so an unbroken stream of claims would keep a halt waiting. A table's lock
+    is queued for.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {TradingHalt._meta.db_table} IN EXCLUSIVE MODE")  # noqa: SLF001
+
+
+def mark_synced(account: ExchangeAccount, at: datetime) -> None:
+    """Open orders have been compared as of `at`."""
+    _stamp(account, last_synced_at=at)
+
+
+def _stamp(account: ExchangeAccount, **moments: datetime) -> None:
+    with transaction.atomic():
+        _before_later_claims()
+        ExchangeAccount.objects.filter(pk=account.pk).update(**moments)
+
+
 # -- trading state -------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +387,12 @@ def resume_trading(
         if despite_unsafe_key:
             log.warning("unsafe_key_accepted", account=account.name, reason=reason, actor=actor)
         else:
-            _require_safe_key(account)
+            try:
+                _require_safe_key(account)
+            except UnsafeAccount as unsafe:
+                halted = ExchangeAccount.objects.filter(pk=account.pk, trading_state=TradingState.HALTED)
+                halted.update(trading_state_reason=str(unsafe))  # it stays so, and says why
+                raise
     _set_trading(account, halted=False, reason=reason, actor=actor)
 
 
@@ -335,28 +415,43 @@ def _require_safe_key(account: ExchangeAccount) -> None:
 def force_breaker(*, account: ExchangeAccount, kind: str, state: str | None, reason: str, actor: str) -> None:
     """Hold the breaker of one kind of call (`place`, `cancel`, `read`) `open` or `closed`; None: let it judge again.
 
-    Raises `ValueError` for an unknown kind or state, and the client's error where Redis does not answer.
+    Raises `ValueError` for an unknown kind or state, and `NotSent` where Redis does not answer: nothing has changed.
     """
     if not reason.strip():
         raise ValueError("reason: say why")
     if state not in ("open", "closed", None):
         raise ValueError(f"state: {state!r} is neither open nor closed")
     limits.force_breaker(account.name, limits.Kind(kind), state)
-    log.warning("breaker_forced", account=account.name, kind=kind, state=state or "auto", reason=reason, actor=actor)
+    hold = state or BreakerHold.NONE
+    BreakerChange.objects.create(account=account, kind=kind, state=hold, reason=reason, actor=actor)
+    log.warning("breaker_forced", account=account.name, kind=kind, state=str(hold), reason=reason, actor=actor)
+
+
+def breaker_states(account: ExchangeAccount) -> dict[str, str]:
+    """Kind of call -> `closed`, `open`, `forced open`, `forced closed`; `unknown` for all while Redis is away."""
+    states: dict[str, str] = {}
+    for kind in limits.Kind:
+        state = limits.breaker_state(account.name, kind)
+        if state == "unknown":
+            return dict.fromkeys(map(str, limits.Kind), state)  # each further question would wait in vain, too
+        states[str(kind)] = state
+    return states
 
 
 def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:
     if not reason.strip():
         raise ValueError("reason: say why")
-    if account is None:
-        TradingHalt.objects.update_or_create(
-            id=TradingHalt.ROW,
-            defaults={"is_halted": halted, "reason": reason, "changed_at": clock.now(), "changed_by": actor},
-        )
-    else:
-        account.trading_state = TradingState.HALTED if halted else TradingState.ACTIVE
-        account.trading_state_reason = reason
-        account.save(update_fields=["trading_state", "trading_state_reason"])
+    with transaction.atomic():
+        _before_later_claims()
+        if account is None:
+            TradingHalt.objects.update_or_create(
+                id=TradingHalt.ROW,
+                defaults={"is_halted": halted, "reason": reason, "changed_at": clock.now(), "changed_by": actor},
+            )
+        else:
+            account.trading_state = TradingState.HALTED if halted else TradingState.ACTIVE
+            account.trading_state_reason = reason
+            account.save(update_fields=["trading_state", "trading_state_reason"])
     log.warning(
         "trading_halted" if halted else "trading_resumed",
         account=account.name if account else "*",

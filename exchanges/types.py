@@ -239,6 +239,11 @@ class InstrumentRules:
     def is_trading(self) -> bool:
         return self.status == "TRADING"
 
+    @property
+    def is_paused(self) -> bool:
+        """Trading is interrupted and goes on by itself: what is wanted meanwhile waits for it."""
+        return self.status in ("HALT", "BREAK")
+
     def figure(self, filter_type: str, name: str) -> Decimal:
         """One figure of one filter; zero where the filter or the figure is absent."""
         value = self.filters.get(filter_type, {}).get(name)

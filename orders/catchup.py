@@ -18,7 +18,7 @@ from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount, Instrument
-from exchanges.services import do_once, halt_trading, lease
+from exchanges.services import do_once, halt_trading, lease, mark_synced
 from exchanges.types import FillReport, OrderReport, OrderType, Side
 from orders.book import (
     apply_fills,
@@ -133,7 +133,7 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
             subject=attempt.client_order_id,
             details={"exchange_order_id": attempt.exchange_order_id},
         )
-    ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
+    mark_synced(account, asked_at)
     log.info("open_orders_synced", account=account.name, **counts.as_dict())
     return counts
 

@@ -16,7 +16,7 @@ from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount, Instrument, TradingState
-from exchanges.services import apply_account, lease
+from exchanges.services import apply_account, lease, mark_synced
 from exchanges.types import AccountReport, OrderReport, Side, plain
 from orders.book import apply_report, attempt_state, open_account_break, open_break
 from orders.catchup import Counts, adopt_unknown, ask_for, fetch_missing_fills, open_attempts, stop_for_wipe
@@ -79,7 +79,7 @@ class _Comparison:
         differences += mismatches or []
         judged = set(_FOUND_BY_COMPARING) - ({BreakKind.BALANCE_MISMATCH} if mismatches is None else set())
         self._settle_breaks(differences, judged=judged)
-        ExchangeAccount.objects.filter(pk=self._account.pk).update(last_synced_at=self._began_at)
+        mark_synced(self._account, self._began_at)
         result = self._result()
         log.info("account_reconciled", account=self._account.name, **result)
         return result

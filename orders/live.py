@@ -17,7 +17,8 @@ from exchanges.types import to_ms
 from orders.book import apply_report, open_account_break
 from orders.catchup import Counts, adopt_unknown, complete_fills, sync_open_orders
 from orders.compare import reconcile_account
-from orders.models import BreakKind, ExchangeOrder, Order
+from orders.models import BreakKind, Order
+from orders.reading import attempt_by_client_id, attempt_by_exchange_id
 
 log = structlog.get_logger(__name__)
 
@@ -72,15 +73,13 @@ class LiveAccount:
         self._note_event(event.event_at)
 
     def _apply_order(self, event: OrderEvent) -> Order:
-        report = event.report
+        report, account_id = event.report, self._account.pk
         if report.execution_type not in EXECUTION_TYPES:
             self.keep(
                 problem=f"unknown execution type {report.execution_type!r}"[:128], raw=json.dumps(dict(report.raw))
             )
-        attempts = ExchangeOrder.objects.filter(account=self._account).select_related("order")
-        attempt = (
-            attempts.filter(client_order_id=report.client_order_id).first()
-            or attempts.filter(symbol=report.symbol, exchange_order_id=report.exchange_order_id).first()
+        attempt = attempt_by_client_id(account_id, report.client_order_id) or attempt_by_exchange_id(
+            account_id, report.symbol, report.exchange_order_id
         )
         if attempt is None:
             return adopt_unknown(self._account, report, Counts())

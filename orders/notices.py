@@ -11,8 +11,9 @@ With `ORDER_EVENTS_TASK` empty all of this costs nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -21,12 +22,12 @@ from uuid import UUID
 import structlog
 from celery import current_app
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Q
+from django.db import connection, transaction
 
 from exchanges import clock
 from exchanges.types import EXACT
 from orders.models import Fill, Order, OrderNotice
+from orders.reading import fills_of
 from orders.results import fill_details, order_details
 from orders.states import UNSETTLED
 
@@ -89,39 +90,53 @@ def _broker_has_forgotten() -> bool:
 def send(order_id: UUID) -> int:
     """Enqueue the order's unsent notices, oldest first; returns how many. What the broker's client raises passes."""
     sent = 0
-    while notice := _take_oldest(order_id):
-        _enqueue(_message(notice))
-        OrderNotice.objects.filter(pk=notice.pk).update(sent_at=clock.now())
+    while (taken := _take_oldest(order_id)) is not None:
+        notice_id, message = taken
+        _enqueue(message)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE orders_ordernotice SET sent_at = %s WHERE id = %s", (_moment(clock.now()), notice_id)
+            )
         sent += 1
     return sent
 
 
-def _take_oldest(order_id: UUID) -> OrderNotice | None:
-    unsent = OrderNotice.objects.filter(order_id=order_id, sent_at=None)
-    notice = unsent.select_related("order__account").order_by("id").first()
-    if notice is None:
-        return None
+# Whoever holds it looks again when it is sent, and finds what was written meanwhile.
+_TAKE = """
+UPDATE orders_ordernotice SET taken_until = %s
+ WHERE id = (SELECT n.id FROM orders_ordernotice n WHERE n.order_id = %s AND n.sent_at IS NULL ORDER BY n.id LIMIT 1)
+   AND (taken_until IS NULL OR taken_until <= %s)
+RETURNING id, version, details,
+          (SELECT a.name FROM orders_order o JOIN exchanges_exchangeaccount a ON a.id = o.account_id
+            WHERE o.id = orders_ordernotice.order_id)
+"""
+_SENT = "UPDATE orders_ordernotice SET sent_at = %s WHERE id = %s"
+
+
+def _take_oldest(order_id: UUID) -> tuple[int, dict[str, Any]] | None:
+    """The id of the order's oldest unsent notice, and its message; None where there is none, or another sends it."""
     now = clock.now()
-    free = unsent.filter(Q(taken_until=None) | Q(taken_until__lte=now), pk=notice.pk)
-    # Whoever holds it looks again when it is sent, and finds what was written meanwhile.
-    return notice if free.update(taken_until=now + _TAKEN_FOR) else None
+    key = Order._meta.pk.get_db_prep_value(order_id, connection)  # noqa: SLF001
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, (_moment(now + _TAKEN_FOR), key, _moment(now)))
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    details = json.loads(row[2]) if isinstance(row[2], str) else row[2]
+    filled = Decimal(details["filled_quantity"])
+    fills = _fills_that_make(filled, fills_of(order_id) if filled else ())
+    return row[0], {"order": {**details, "account": row[3]}, "fills": fill_details(fills), "version": row[1]}
 
 
-def _message(notice: OrderNotice) -> dict[str, Any]:
-    order = notice.order
-    fills = _fills_that_make(Decimal(notice.details["filled_quantity"]), Fill.objects.filter(order=order))
-    return {
-        "order": {**notice.details, "account": order.account.name},
-        "fills": fill_details(fills),
-        "version": notice.version,
-    }
+def _moment(moment: datetime) -> Any:
+    return OrderNotice._meta.get_field("sent_at").get_db_prep_value(moment, connection)  # noqa: SLF001
 
 
 def _fills_that_make(filled: Decimal, fills: Iterable[Fill]) -> list[Fill]:
-    """The first fills that were stored, up to the filled quantity; fewer where trades are not known yet."""
+    """The first of the fills, up to the filled quantity; fewer where trades are not known yet."""
     found: list[Fill] = []
     total = Decimal(0)
-    for fill in sorted(fills, key=lambda fill: fill.pk) if filled else ():
+    for fill in fills:
         total = EXACT.add(total, fill.quantity)
         if total > filled:
             break

@@ -92,7 +92,8 @@ def fold_settled(account: ExchangeAccount) -> dict[str, int]:
                 return {"folded": folded}  # another process does it
             folded += count
     if now - cursor.seen_at >= SETTLED_AFTER or not cursor.seen_fill_id:
-        newest = Fill.objects.filter(account=account).aggregate(newest=Max("id"))["newest"] or 0
+        # Of all accounts: one that does not trade must not have to pass over the others' fills again and again.
+        newest = Fill.objects.aggregate(newest=Max("id"))["newest"] or 0
         PositionCursor.objects.filter(pk=cursor.pk, folded_fill_id=cursor.folded_fill_id).update(
             seen_fill_id=newest, seen_at=now
         )
@@ -102,9 +103,10 @@ def fold_settled(account: ExchangeAccount) -> dict[str, int]:
 
 def _make_rows(account: ExchangeAccount, cursor: PositionCursor) -> None:
     """Empty rows for symbols that are new, so that lists show them (and prices are asked for) from the first trade."""
-    trades, _ = _trades_between(account, cursor.folded_fill_id, None)
-    known = set(Position.objects.filter(account=account, symbol__in=[*trades]).values_list("symbol", flat=True))
-    holdings = _folded(account, {symbol: None for symbol in trades if symbol not in known}, {})
+    unfolded = Fill.objects.filter(account=account, id__gt=cursor.folded_fill_id).order_by()
+    known = Position.objects.filter(account=account).values_list("symbol", flat=True)
+    new = set(unfolded.values_list("symbol", flat=True).distinct()) - set(known)
+    holdings = _folded(account, dict.fromkeys(new), {})
     Position.objects.bulk_create(
         [Position(account=account, symbol=symbol, **_columns(holding)) for symbol, holding in holdings.items()],
         ignore_conflicts=True,

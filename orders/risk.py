@@ -70,7 +70,7 @@ def check_instrument(rules: InstrumentRules | None, symbol: str, figures: Figure
     """Is the instrument known, trading, and does it take this type of order?"""
     if rules is None:
         return Denial("UNKNOWN_INSTRUMENT", f"{symbol} is not known for this account's exchange")
-    if not rules.is_trading:
+    if not rules.is_trading and not rules.is_paused:  # what is paused goes on: its orders wait for that
         return Denial("INSTRUMENT_NOT_TRADING", f"{symbol} has status {rules.status}")
     if rules.order_types and figures.order_type not in rules.order_types:
         return Denial("ORDER_TYPE_NOT_SUPPORTED", f"{symbol} does not take {figures.order_type}")

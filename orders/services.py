@@ -6,7 +6,8 @@ Tasks, sweeps, the admin and the commands all call these. The writers of what th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,14 @@ from exchanges.errors import (
 )
 from exchanges.gateway import TIMESTAMP_REFUSED, Gateway, get_gateway
 from exchanges.models import ExchangeAccount
-from exchanges.services import ensure_balances, ensure_instruments, ensure_last_price, halt_trading
+from exchanges.services import (
+    ensure_balances,
+    ensure_instruments,
+    ensure_last_price,
+    halt_trading,
+    pause_symbol,
+    refresh_symbol,
+)
 from orders import memory
 from orders.book import (
     apply_fill,
@@ -63,6 +71,7 @@ from orders.states import CLOSED, OPEN, UNSETTLED, OrderStatus, next_status
 log = structlog.get_logger(__name__)
 
 _MAX_TRIES = 50
+MARKET_CLOSED = "Market is closed"
 # Pause before an order is looked at again, by the number of looks so far.
 _BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _UNSETTLED_PAUSE = 4.0
@@ -210,6 +219,8 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
         ensure_caught_up(account, symbol, trusted_since=memory.trusted_since())
     elif remedy is Remedy.PRICE:
         ensure_last_price(account, symbol, newer_than=started_at - PRICE_ASKED_WITHIN)
+    elif remedy is Remedy.SYMBOL:
+        refresh_symbol(account, symbol)
     else:
         ensure_balances(account, newer_than=started_at)
 
@@ -224,7 +235,10 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: f
     except OrderRejected as error:
         _clock_refused_at.pop(account.name, None)
         code, message = str(error.code or ""), error.message
-        return durable(lambda: apply_refusal(attempt, code=code, message=message))
+        refused = durable(lambda: apply_refusal(attempt, code=code, message=message))
+        if message.startswith(MARKET_CLOSED):
+            _pause(account, refused.symbol)
+        return refused
     except DuplicateOrder as error:
         return _adopt_duplicate(gateway, attempt, error)
     except AccountError as error:
@@ -244,6 +258,13 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: f
     if recorded.cancel_requested_at is not None and recorded.status in OPEN:
         return drive_cancel(gateway, recorded)
     return recorded
+
+
+def _pause(account: ExchangeAccount, symbol: str) -> None:
+    try:
+        pause_symbol(account, symbol)
+    except GatewayError as error:
+        log.warning("symbol_not_read", account=account.name, symbol=symbol, error=str(error))
 
 
 _clock_refused_at: dict[str, float] = {}
@@ -405,6 +426,16 @@ def stop_account(account: ExchangeAccount, error: AccountError) -> None:
         subject=account.name,
         details={"code": error.code, "message": error.message},
     )
+
+
+@contextmanager
+def stopping_refused(account: ExchangeAccount) -> Iterator[None]:
+    """Questions about the account whose refusal stops it, as that of an order does."""
+    try:
+        yield
+    except AccountError as error:
+        stop_account(account, error)
+        raise
 
 
 # -- cancelling ----------------------------------------------------------------------------------------------------

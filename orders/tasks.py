@@ -10,7 +10,7 @@ from celery import current_app, shared_task
 from django.db import InterfaceError, OperationalError
 
 from exchanges import clock, metrics
-from exchanges.errors import GatewayError
+from exchanges.errors import AccountError, GatewayError
 from exchanges.models import ExchangeAccount
 from orders import catchup, compare, history, notices, positions, reconcile, services
 from orders.intents import (
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 _FROM_CALLERS: dict[str, Any] = {"throws": (InvalidIntent, IntentConflict), "typing": False}
 _READS: dict[str, Any] = {
     "autoretry_for": (GatewayError, OperationalError, InterfaceError),  # the exchange, or our database, is away
+    "dont_autoretry_for": (AccountError,),
     "retry_backoff": 2,
     "retry_backoff_max": 60,
     "retry_jitter": True,
@@ -131,16 +132,19 @@ def reconcile_accounts() -> dict[str, int]:
 def sync_open_orders(account: str) -> dict[str, int]:
     """Compare one account's open orders with the exchange's; while its stream is down, read its history, too."""
     owner = services.account_named(account)
-    counts = catchup.sync_open_orders(owner)
-    if not counts.get("skipped") and not catchup.has_healthy_stream(owner):
-        history.read_on(owner)
+    with services.stopping_refused(owner):
+        counts = catchup.sync_open_orders(owner)
+        if not counts.get("skipped") and not catchup.has_healthy_stream(owner):
+            history.read_on(owner)
     return counts
 
 
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
 def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
-    counts = compare.reconcile_account(services.account_named(account))
+    owner = services.account_named(account)
+    with services.stopping_refused(owner):
+        counts = compare.reconcile_account(owner)
     if counts.get("history_unread"):
         reconcile_account.apply_async((account,), expires=300)
     return counts

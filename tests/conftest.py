@@ -138,6 +138,7 @@ def fresh_memory() -> None:
     modules = (
         ("exchanges.gateway", "_server_clocks"),
         ("exchanges.budgets", "_known"),
+        ("exchanges.limits", "_stops"),
         ("orders.services", "_accounts"),
         ("orders.services", "_clock_refused_at"),
     )
@@ -268,7 +269,7 @@ def without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(budgets, "budget_of", lambda account: limits.Budget())
     monkeypatch.setattr(limits, "admit", lambda passage, budget: None)
-    monkeypatch.setattr(limits, "note", lambda passage, budget, answer: None)
+    monkeypatch.setattr(limits, "note", lambda passage, budget, answer, counter: None)
 
 
 # -- Browser -------------------------------------------------------------------------------------------------------

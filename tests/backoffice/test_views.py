@@ -17,6 +17,7 @@ from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
 from exchanges import clock, limits, metrics, reachability
+from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import Environment, ExchangeAccount, StreamState
 from exchanges.services import halt_trading
 from tests.factories import ExchangeAccountFactory, OrderFactory, ReconciliationBreakFactory
@@ -133,6 +134,18 @@ def test_exchange_troubles__a_good_answer_is_shared_for_a_while(
     assert reachability.exchange_troubles([demo]) == {"demo": ""}
     now += reachability.MAX_AGE_SECONDS
     assert "no connection" in reachability.exchange_troubles([demo])["demo"]
+
+
+def test_exchange_troubles__what_our_own_side_takes_to_prepare_is_not_the_exchanges(
+    demo: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(account: ExchangeAccount) -> Gateway:
+        clock.sleep(0.5)  # as an import of ccxt on a busy machine
+        return get_gateway(account)
+
+    monkeypatch.setattr(reachability, "PATIENCE_SECONDS", 0.4)
+    monkeypatch.setattr(reachability, "get_gateway", slow)
+    assert reachability.exchange_troubles([demo]) == {"demo": ""}
 
 
 def test_exchange_troubles__a_question_that_hangs_is_waited_for_once(

@@ -1,4 +1,4 @@
-"""Makes the tables and the account of a benchmark in the database of `DATABASE_URL`; a program of its own."""
+"""Makes the tables and the accounts of a benchmark in the database of `DATABASE_URL`; a program of its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import django
 from django.core.management import call_command
 
 
-def main(account: str) -> None:
+def main(*accounts: str) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
     django.setup()
     from exchanges.models import Environment, ExchangeAccount
 
     call_command("migrate", verbosity=0)
-    ExchangeAccount.objects.create(name=account, environment=Environment.SIMULATOR)
+    for account in accounts:
+        ExchangeAccount.objects.create(name=account, environment=Environment.SIMULATOR)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -73,6 +73,16 @@ class BareExchange:
         self._client.load_markets()
         self._orders = wanted_orders()
 
+    def place_at(
+        self, symbol: str, quantity: str, price: str, client_order_id: str, side: str = "BUY"
+    ) -> dict[str, Any]:
+        """One limit order; the exchange's own answer."""
+        order = {"symbol": symbol, "side": side, "type": "LIMIT", "timeInForce": "GTC", "quantity": quantity}
+        answer: dict[str, Any] = self._client.private_post_order(
+            {**order, "price": price, "newClientOrderId": client_order_id, "newOrderRespType": "RESULT"}
+        )
+        return answer
+
     def place(self, orders: int, per_second: float | None) -> list[Sample]:
         samples: list[Sample] = []
 

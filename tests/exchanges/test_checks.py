@@ -1,21 +1,31 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage
 from django.core.checks.registry import registry
 from django.core.management import call_command
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from pytest_django.fixtures import Settings
 
-from exchanges import checks
+from backoffice.embedded import RedisServer, free_port
+from exchanges import checks, limits
 from exchanges.checks import check_accounts, check_secret_key, check_timing
 from exchanges.models import ExchangeAccount
 
 KEY = "SENTINEL-KEY-4f0a"
 SECRET = "SENTINEL-SECRET-9c1d"
+
+
+@pytest.fixture(autouse=True)
+def keeping(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """How Redis answers to the checks that are not about it: as it should."""
+    told = {"keeping": limits.Keeping("noeviction", persists=True)}
+    monkeypatch.setattr(limits, "redis_keeping", lambda: told["keeping"])
+    return told
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, name: str, **variables: str) -> None:
@@ -165,3 +175,84 @@ def test_check_command__shows_findings_with_hints(monkeypatch: pytest.MonkeyPatc
     assert "exchanges.W010" in err.getvalue()
     assert "EXCHANGE_BOT_1_API_SECRET" in err.getvalue()
     assert "AAAA" not in err.getvalue()
+
+
+def test_check_command__looks_at_the_accounts_without_being_told_to(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+    make(monkeypatch, "bot-1", API_KEY="")
+    err = StringIO()
+    call_command("check", stderr=err)
+    assert "exchanges.W010" in err.getvalue()
+
+
+def test_check_command__goes_on_without_a_database(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def fail() -> None:
+        raise OperationalError("no route to host db.example")
+
+    monkeypatch.setattr(connection, "ensure_connection", fail)
+    err = StringIO()
+    call_command("check", stderr=err)
+    assert "its accounts are not looked at (OperationalError)" in err.getvalue()
+    assert "db.example" not in err.getvalue()
+
+
+# -- Redis ---------------------------------------------------------------------------------------------------------
+
+REAL_KEEPING = limits.redis_keeping
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("keeping_is", "expected"),
+    [
+        (limits.Keeping("allkeys-lru", persists=True), ["exchanges.W016"]),
+        (limits.Keeping("volatile-ttl", persists=False), ["exchanges.W016", "exchanges.W017"]),
+        (limits.Keeping("noeviction", persists=False), ["exchanges.W017"]),
+        (limits.Keeping(None, persists=None), []),
+        (None, ["exchanges.W018"]),
+    ],
+)
+def test_check_accounts__finds_a_redis_that_forgets(
+    monkeypatch: pytest.MonkeyPatch,
+    keeping: dict[str, Any],
+    keeping_is: limits.Keeping | None,
+    expected: list[str],
+) -> None:
+    keeping["keeping"] = keeping_is
+    assert found_accounts() == []  # without an account nothing depends on it
+    make(monkeypatch)
+    found = found_accounts()
+    assert ids(found) == expected
+    assert all(message.hint for message in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--appendonly", "yes"), limits.Keeping("noeviction", persists=True)),
+        (("--save", "60 1"), limits.Keeping("noeviction", persists=True)),
+        (("--maxmemory-policy", "allkeys-lru"), limits.Keeping("allkeys-lru", persists=False)),
+        (("--rename-command", "CONFIG", ""), limits.Keeping("noeviction", persists=None)),
+    ],
+)
+def test_redis_keeping__is_what_a_real_redis_tells(
+    settings: Settings, tmp_path: Path, options: tuple[str, ...], expected: limits.Keeping
+) -> None:
+    server = _Configured(tmp_path, options)
+    settings.REDIS_URL = server.url
+    assert REAL_KEEPING() is None
+    server.start()
+    try:
+        assert REAL_KEEPING() == expected
+    finally:
+        server.stop()
+
+
+class _Configured(RedisServer):
+    """The suite's Redis keeps nothing and evicts nothing; the last of an option counts."""
+
+    def __init__(self, directory: Path, options: tuple[str, ...]) -> None:
+        super().__init__(directory, port=free_port(), keep_data=False)
+        self._options = options
+
+    def argv(self) -> list[str]:
+        return [*super().argv(), *self._options]

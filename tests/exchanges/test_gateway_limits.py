@@ -9,7 +9,7 @@ from pytest_django.fixtures import Settings
 
 from exchanges import budgets, clock, limits
 from exchanges.credentials import read_credentials
-from exchanges.errors import NotSent, OutcomeUnknown
+from exchanges.errors import NotSent, OrderRejected, OutcomeUnknown
 from exchanges.gateway import Gateway
 from exchanges.models import ExchangeAccount
 from tests.exchanges import binance_answers as binance
@@ -85,3 +85,49 @@ def test_limits__an_open_breaker_holds_placements_and_lets_cancels_through(
     server.then(answer(200, binance.cancelled()), answer(200, binance.placed()))
     assert cancel(one).status == "CANCELED"
     assert place(two).status == "FILLED"
+
+
+def test_limits__a_service_that_shuts_down_opens_the_breaker_and_a_refusal_does_not(
+    server: RawServer, gateways: tuple[Gateway, Gateway], settings: Settings
+) -> None:
+    one, two = gateways
+    settings.BREAKER_FAILURES = 3
+    server.then(answer(400, {"code": -2010, "msg": "Account has insufficient balance for requested action."}))
+    for _ in range(5):
+        with pytest.raises(OrderRejected):
+            place(one)
+    server.then(answer(400, {"code": -1016, "msg": "This service is no longer available."}))
+    for _ in range(3):
+        with pytest.raises(OutcomeUnknown):
+            place(two)
+    with pytest.raises(NotSent, match="breaker open"):
+        place(two)
+    assert len(server.received) == 8
+
+
+def test_limits__a_page_of_the_firewall_stops_every_account_of_the_address(
+    server: RawServer, gateways: tuple[Gateway, Gateway]
+) -> None:
+    one, two = gateways
+    server.then(answer(403, "<html>Request blocked</html>"))
+    with pytest.raises(NotSent, match="403"):
+        place(one)
+    with pytest.raises(NotSent, match="stopped by the exchange"):
+        cancel(two)
+    assert len(server.received) == 1
+
+
+def test_limits__too_many_orders_of_one_account_stop_its_placing_alone(
+    server: RawServer, gateways: tuple[Gateway, Gateway]
+) -> None:
+    one, two = gateways
+    body = {"code": -1015, "msg": "Too many new orders; current limit is 50 orders per 10 SECOND."}
+    server.then(answer(429, body, headers={"Retry-After": "9"}))
+    with pytest.raises(NotSent):
+        place(one)
+    with pytest.raises(NotSent, match="stopped by the exchange"):
+        place(one)
+    server.then(answer(200, binance.cancelled()), answer(200, binance.placed()))
+    assert cancel(one).status == "CANCELED"
+    assert place(two).status == "FILLED"
+    assert len(server.received) == 3

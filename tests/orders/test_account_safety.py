@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from exchanges import clock, limits
+from exchanges.errors import AccountError
 from exchanges.models import Environment, ExchangeAccount, TradingState
 from exchanges.services import UnsafeAccount, force_breaker, halt_trading, resume_trading
 from orders import services
@@ -69,6 +70,7 @@ def test_resume_trading__an_unsafe_key_keeps_a_live_account_halted(
     with pytest.raises(UnsafeAccount, match=says):
         resume_trading(account=live, reason="go", actor="eva")
     assert state_of(live) == TradingState.HALTED
+    assert says in live.trading_state_reason
 
 
 def test_resume_trading__only_a_superuser_overrides_from_the_shell(live: ExchangeAccount) -> None:
@@ -124,6 +126,64 @@ def test_place_order__our_time_refused_twice_in_a_row_stops_the_account(
     assert ReconciliationBreak.objects.get().kind == "ACCOUNT_REFUSED"
     assert services.place_order(order.pk, has_turn=True).status == "DENIED"
     assert simulator.control.truth().requests["POST /api/v3/order"] == 2
+
+
+REFUSED_KEYS = [
+    (401, -2015, "Invalid API-key, IP, or permissions for action."),
+    (400, -2014, "API-key format invalid."),
+    (400, -1022, "Signature for this request is not valid."),
+]
+
+
+def refuse(simulator: Simulator, match: dict[str, str], refused: tuple[int, int, str]) -> None:
+    status, code, message = refused
+    simulator.control.faults.add("respond", match=match, times=None, status=status, body={"code": code, "msg": message})
+
+
+def assert_is_stopped(account: ExchangeAccount, refused: tuple[int, int, str]) -> None:
+    _, code, message = refused
+    assert state_of(account) == TradingState.HALTED
+    assert message in account.trading_state_reason
+    found = ReconciliationBreak.objects.get()
+    assert (found.kind, found.details) == ("ACCOUNT_REFUSED", {"code": code, "message": message})
+
+
+@pytest.mark.parametrize("refused", REFUSED_KEYS, ids=lambda refused: str(refused[1]))
+def test_place_order__a_refused_key_stops_the_account_and_opens_a_break(
+    account: ExchangeAccount, simulator: Simulator, refused: tuple[int, int, str]
+) -> None:
+    refuse(simulator, POST_ORDER, refused)
+    order = submit("i-1")
+    assert order.status == "CREATED"
+    assert_is_stopped(account, refused)
+    assert submit("i-2").reason_code == "HALTED"
+    assert services.place_order(order.pk, has_turn=True).reason_code == "HALTED"
+    assert simulator.control.truth().requests["POST /api/v3/order"] == 1
+
+
+@pytest.mark.parametrize("refused", REFUSED_KEYS, ids=lambda refused: str(refused[1]))
+def test_cancel_order__a_refused_key_stops_the_account_and_keeps_the_wish(
+    account: ExchangeAccount, simulator: Simulator, refused: tuple[int, int, str]
+) -> None:
+    submit("i-1")
+    refuse(simulator, {"method": "DELETE", "path": "/api/v3/order"}, refused)
+    order = services.cancel_order(account="demo", intent_id="i-1")
+    assert (order.status, order.cancel_requested_at is not None) == ("NEW", True)
+    assert_is_stopped(account, refused)
+
+
+@pytest.mark.parametrize("task", ["sync_open_orders", "reconcile_account"])
+@pytest.mark.parametrize("refused", REFUSED_KEYS, ids=lambda refused: str(refused[1]))
+def test_sync__a_refused_key_stops_the_account_though_nothing_is_placed(
+    account: ExchangeAccount, simulator: Simulator, refused: tuple[int, int, str], task: str
+) -> None:
+    from orders import tasks
+
+    refuse(simulator, {"method": "GET", "path": "/api/v3/openOrders"}, refused)
+    with pytest.raises(AccountError):
+        getattr(tasks, task)("demo")
+    assert_is_stopped(account, refused)
+    assert simulator.control.truth().requests["GET /api/v3/openOrders"] == 1
 
 
 @pytest.mark.usefixtures("redis_server")

@@ -20,6 +20,7 @@ PAGES = (
     "/admin/exchanges/tradinghalt/1/change/",
     "/admin/exchanges/balance/",
     "/admin/exchanges/instrument/",
+    "/admin/exchanges/breakerchange/",
 )
 
 
@@ -49,6 +50,7 @@ def test_setup_roles__lets_a_trader_cancel_and_halt_but_not_resume() -> None:
     assert trader.has_perm("orders.cancel_order")
     assert trader.has_perm("exchanges.halt_trading")
     assert not trader.has_perm("exchanges.resume_trading")
+    assert not trader.has_perm("exchanges.force_breaker")
     assert not any(".change_" in name or ".add_" in name or ".delete_" in name for name in trader.get_all_permissions())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -12,17 +13,29 @@ from exchanges import clock
 from exchanges.models import ExchangeAccount
 from exchanges.services import halt_trading, sync_instruments
 from orders.models import Order
-from tests.harness.processes import ProcessFactory
+from tests.harness.processes import ChildProcess, ProcessFactory
 from tests.harness.scenario import Scenario
 from tests.harness.simulator import Simulator
 from tests.harness.waiting import wait_for
-from tests.scenarios.steps import POST_ORDER, place, placements, send, send_all, settle, statuses, sweep_until
+from tests.scenarios.steps import (
+    POST_ORDER,
+    cancel,
+    place,
+    placements,
+    send,
+    send_all,
+    settle,
+    statuses,
+    sweep_once,
+    sweep_until,
+)
 
 WEIGHT_PER_MINUTE = 1200
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.long)])
 def test_ban__four_workers_send_nothing_until_it_is_over(scenario: Scenario, seconds: int) -> None:
+    """Nor does one that is killed and starts anew in the middle of it."""
     for number in range(3):
         scenario.processes.worker(f"worker-{number}")
     control = scenario.simulator.control
@@ -31,7 +44,10 @@ def test_ban__four_workers_send_nothing_until_it_is_over(scenario: Scenario, sec
     assert place("i-1", place_within_seconds=300)["status"] == "CREATED"
     over_at = clock.monotonic() + seconds - 1
     before = control.truth().requests
-    send_all((f"i-{number}" for number in range(2, 40)), {**LIMIT}, place_within_seconds=300)
+    for answer in send_all((f"i-{n}" for n in range(2, 40)), LIMIT, place_within_seconds=300).values():
+        assert answer.get(timeout=seconds)["status"] == "CREATED"
+    scenario.worker.kill()
+    scenario.worker.start(wait=False)
     sweep_until(lambda: clock.monotonic() > over_at, timeout=seconds + 30, what="the ban is nearly over")
     assert control.truth().requests == before
     scenario.processes.beat()
@@ -101,6 +117,34 @@ def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
     assert found["NEW"] == simulator.control.truth().accepted_total() == sent()
     assert found["DENIED"] == 200 - found["NEW"] > 0
     assert set(Order.objects.filter(status="DENIED").values_list("reason_code", flat=True)) == {"HALTED"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"status": 403, "body": "<html>Request blocked</html>", "content_type": "text/html"},
+        {
+            "status": 429,
+            "body": {"code": -1003, "msg": "Too much request weight used."},
+            "headers": {"Retry-After": "60"},
+        },
+        {"status": 400, "body": {"code": -1003, "msg": "Way too much request weight used; IP banned."}},
+    ],
+    ids=["page of the firewall", "429", "-1003"],
+)
+def test_stop__is_obeyed_by_every_process_and_by_cancels_too(
+    desk: Scenario, colleague: ChildProcess, page: dict[str, Any]
+) -> None:
+    place("i-0")
+    control = desk.simulator.control
+    control.faults.add("respond", match=POST_ORDER, **page)
+    assert place("i-1", place_within_seconds=300)["status"] == "CREATED"
+    before = control.truth().requests
+    for result in [send(f"i-{number}", LIMIT, place_within_seconds=300) for number in range(2, 20)]:
+        assert result.get(timeout=30)["status"] == "CREATED"
+    assert cancel("i-0")["status"] == "NEW"
+    sweep_once()
+    assert control.truth().requests == before
 
 
 def test_breaker__opens_on_an_exchange_in_maintenance_and_heals(scenario: Scenario) -> None:

@@ -13,7 +13,7 @@ RECORDS = {
         *("order", "exchangeorder", "fill", "orderevent", "position", "reconciliationbreak"),
         *("risklimit", "risklimitchange"),
     ),
-    "exchanges": ("exchangeaccount", "tradinghalt", "instrument", "balance"),
+    "exchanges": ("exchangeaccount", "breakerchange", "tradinghalt", "instrument", "balance"),
 }
 VIEW = tuple(f"{app}.view_{model}" for app, models in RECORDS.items() for model in models)
 # Who sees trouble may stop trading; to resume takes someone with the permission of their own.

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('exchanges', '0007_permission_to_reconcile'),
+        ('exchanges', '0008_permission_to_reconcile'),
     ]
 
     operations = [

@@ -1,0 +1,51 @@
+"""`listen_user_stream` with a stamp where an event is committed; a program of its own.
+
+Appends a line for each executionReport to the file that the environment names: client order id, the exchange's time of
+the event and when the commit of what it says had returned, both in nanoseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import django
+
+from tests.benchmarks import STAMPS_FILE
+
+
+class _Committed(threading.local):
+    at: int = 0
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+    django.setup()
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from orders.listener import listen_forever
+    from orders.live import LiveAccount
+
+    first, file = _Committed(), os.open(os.environ[STAMPS_FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    commit, apply_order = BaseDatabaseWrapper._commit, LiveAccount._apply_order  # type: ignore[attr-defined]
+
+    def stamp_commit(connection: BaseDatabaseWrapper) -> None:
+        commit(connection)
+        first.at = first.at or time.time_ns()  # the later ones tell the orchestrator, and note how the stream is doing
+
+    def stamp_event(account: LiveAccount, event: Any) -> Any:
+        first.at = 0
+        order = apply_order(account, event)
+        event_at = int(event.event_at.timestamp() * 1000) * 1_000_000
+        os.write(file, f"{event.report.client_order_id} {event_at} {first.at}\n".encode())
+        return order
+
+    BaseDatabaseWrapper._commit = stamp_commit  # type: ignore[attr-defined]
+    LiveAccount._apply_order = stamp_event  # type: ignore[method-assign, assignment]
+    listen_forever()
+
+
+if __name__ == "__main__":
+    main()
