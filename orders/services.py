@@ -48,7 +48,7 @@ from orders.book import (
     release_reservation,
     swap,
 )
-from orders.catchup import ask_for, ensure_caught_up, ensure_synced
+from orders.catchup import ask_for, ensure_synced
 from orders.claims import (
     AccountReplaced,
     Claim,
@@ -60,6 +60,7 @@ from orders.claims import (
     new_order,
     require_same_intent,
 )
+from orders.history import ensure_caught_up
 from orders.intents import Intent, invalid, parse_note
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.results import order_result

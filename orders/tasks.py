@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from exchanges import clock, metrics
 from exchanges.errors import AccountError, GatewayError
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, halt_rules, notices, positions, reconcile, services
+from orders import catchup, compare, halt_rules, history, notices, positions, reconcile, services
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -136,10 +136,13 @@ def reconcile_accounts() -> dict[str, int]:
 
 @shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)
 def sync_open_orders(account: str) -> dict[str, int]:
-    """Compare one account's open orders with the exchange's."""
+    """Compare one account's open orders with the exchange's; while its stream is down, read its history, too."""
     owner = services.account_named(account)
     with services.stopping_refused(owner):
-        return catchup.sync_open_orders(owner)
+        counts = catchup.sync_open_orders(owner)
+        if not counts.get("skipped") and not catchup.has_healthy_stream(owner):
+            history.read_on(owner)
+    return counts
 
 
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
@@ -147,7 +150,10 @@ def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
     owner = services.account_named(account)
     with services.stopping_refused(owner):
-        return compare.reconcile_account(owner)
+        counts = compare.reconcile_account(owner)
+    if counts.get("history_unread"):
+        reconcile_account.apply_async((account,), expires=300)
+    return counts
 
 
 @shared_task(name="orders.refresh_positions")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -12,7 +14,7 @@ import pytest
 from django.db import OperationalError
 
 from exchanges import clock
-from exchanges.errors import OrderNotFound
+from exchanges.errors import OrderNotFound, OutcomeUnknown
 from exchanges.gateway import get_gateway
 from exchanges.models import Balance, ExchangeAccount, StreamState
 from exchanges.services import ensure_balances
@@ -112,9 +114,45 @@ def test_apply__a_trade_of_nothing_changes_nothing(owner: ExchangeAccount) -> No
 
 def test_apply__an_unknown_status_is_a_break_and_the_order_stays(owner: ExchangeAccount) -> None:
     order = submit()
-    LiveAccount(owner).apply(report_of(order, x="DREAMED", X="DREAMING"))
+    LiveAccount(owner).apply(report_of(order, x="EXPIRED", X="DREAMING"))
     order.refresh_from_db()
     assert (order.status, ReconciliationBreak.objects.get().kind) == ("NEW", "UNKNOWN_STATUS")
+
+
+def test_apply__an_unknown_execution_type_is_kept_and_what_it_says_applied(owner: ExchangeAccount) -> None:
+    order = submit()
+    LiveAccount(owner).apply(report_of(order, x="DREAMED", X="CANCELED"))
+    order.refresh_from_db()
+    kept = ReconciliationBreak.objects.get()
+    assert (order.status, kept.kind) == ("CANCELED", "UNREADABLE_EVENT")
+    assert kept.subject == "unknown execution type 'DREAMED'"
+    assert json.loads(kept.details["event"])["x"] == "DREAMED"
+
+
+def test_connected__is_in_sync_with_every_trade_only(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    part, whole = submit("i-1"), submit("i-2")
+    ExchangeOrder.objects.update(acknowledged_at=clock.now() - timedelta(minutes=1))
+    exchange.fill(part.exchange_orders.get().client_order_id, "0.03")
+    exchange.fill(whole.exchange_orders.get().client_order_id)
+    live = LiveAccount(owner)
+    exchange.lose_answer("fetch_trades", executed=False)
+    with pytest.raises(OutcomeUnknown):
+        live.connected(clock.now())
+    assert StreamState.objects.get().in_sync_since is None
+    live.connected(clock.now())
+    assert StreamState.objects.get().in_sync_since is not None
+    assert sorted(Fill.objects.values_list("order__intent_id", "quantity")) == [("i-1", D("0.03")), ("i-2", D("0.1"))]
+
+
+def test_alive__says_again_how_the_stream_does(owner: ExchangeAccount) -> None:
+    first, second = LiveAccount(owner), LiveAccount(owner)
+    first.connected(clock.now())
+    second.connected(clock.now())
+    second.disconnected("the listener has stopped")
+    assert StreamState.objects.get().in_sync_since is None
+    first.alive()
+    state = StreamState.objects.get()
+    assert (state.in_sync_since is not None, state.reason) == (True, "")
 
 
 def test_apply__filled_before_new(owner: ExchangeAccount) -> None:
@@ -176,7 +214,7 @@ def follow(account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pyt
     """Let a follower of the account read these events."""
 
     class Scripted:
-        def __init__(self, _: ExchangeAccount) -> None:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
             """Whatever the account."""
 
         async def events(self) -> AsyncGenerator[StreamEvent, None]:
@@ -187,6 +225,29 @@ def follow(account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pyt
     follower = listener._Follower(account)
     asyncio.run(follower.run())
     follower._thread.shutdown(wait=True)
+
+
+def test_run__stops_while_the_database_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(_: listener.Listener) -> dict[int, ExchangeAccount]:
+        asked.set()
+        answers.wait(30)
+        return {}
+
+    monkeypatch.setattr(listener.Listener, "_enabled_accounts", hang)
+
+    async def story() -> None:
+        listening = listener.Listener()
+        running = asyncio.create_task(listening.run())
+        await asyncio.to_thread(asked.wait, 10)
+        listening.stop()
+        try:
+            await asyncio.wait_for(running, 4)
+        finally:
+            answers.set()
+
+    asyncio.run(story())
 
 
 @pytest.mark.django_db(transaction=True)
