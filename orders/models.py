@@ -406,8 +406,12 @@ class RiskLimit(models.Model):
     currency = models.CharField(
         _("currency"), max_length=32, default="USDT", help_text=_("Of the amounts below: a quote asset.")
     )
-    allowed_symbols = models.TextField(
-        _("allowed symbols"), blank=True, default="", help_text=_("Only these, parted by spaces. Empty: every symbol.")
+    allowed_symbols = models.CharField(
+        _("allowed symbols"),
+        max_length=2000,
+        blank=True,
+        default="",
+        help_text=_("Only these, parted by spaces. Empty: every symbol."),
     )
     max_order_notional = ExactDecimalField(_("notional of one order"), null=True, blank=True)
     max_notional_per_day = ExactDecimalField(_("notional of a day (UTC)"), null=True, blank=True)
