@@ -93,6 +93,7 @@ class _Follower:
         self._live = LiveAccount(account)
         self._second_look: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"stream-{account.name}")
+        self._looking = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"look-{account.name}")
 
     async def run(self) -> None:
         pulse = asyncio.create_task(self._say_alive())
@@ -107,6 +108,7 @@ class _Follower:
                 await asyncio.wait_for(stopped, LAST_WORD_SECONDS)
             self._thread.submit(self._live.close)
             self._thread.shutdown(wait=False)
+            self._looking.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self) -> None:
         async with aclosing(self._stream().events()) as events:
@@ -150,8 +152,20 @@ class _Follower:
                 return
 
     async def _look_again(self) -> None:
+        """In a thread of its own, as a worker would: events must not wait for a long history."""
         await asyncio.sleep(settings.EXCHANGE_READ_LAG_MS / 1000)
-        await self._do(self._live.look_again)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._looking, self._compare)
+        except (GatewayError, OperationalError, InterfaceError) as error:
+            log.warning("stream_second_look_failed", account=self._account.name, error=str(error))
+        except Exception:
+            log.exception("stream_second_look_failed", account=self._account.name)
+
+    def _compare(self) -> None:
+        try:
+            self._live.look_again()
+        finally:
+            connection.close()
 
     async def _say_alive(self) -> None:
         while True:

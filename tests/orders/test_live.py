@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from pytest_django.fixtures import Settings
 
 from exchanges import clock
 from exchanges.errors import OrderNotFound, OutcomeUnknown
 from exchanges.gateway import get_gateway
 from exchanges.models import Balance, ExchangeAccount, StreamState
 from exchanges.services import ensure_balances
-from exchanges.stream_events import Bad, StreamEvent, read_event
+from exchanges.stream_events import Bad, Connected, StreamEvent, read_event
 from orders import listener, services
 from orders.catchup import ask_for, sync_open_orders
 from orders.compare import reconcile_account
@@ -265,6 +266,42 @@ def test_follow__a_bad_event_is_kept_and_the_next_is_handled(
     reconcile_account(owner)
     kept.refresh_from_db()
     assert kept.resolved_at is not None, "the book was compared since"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__events_do_not_wait_for_the_second_look(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.EXCHANGE_READ_LAG_MS = 0
+    order = submit()
+    trade = trade_of(order, 7)
+    looking, may_end = threading.Event(), threading.Event()
+
+    def look(_: LiveAccount) -> None:
+        looking.set()
+        may_end.wait(30)
+
+    class Scripted:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
+            """Whatever the account."""
+
+        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+            yield Connected(clock.now())
+            await asyncio.to_thread(looking.wait, 10)
+            yield trade
+
+    monkeypatch.setattr(listener, "UserStream", Scripted)
+    monkeypatch.setattr(LiveAccount, "look_again", look)
+    follower = listener._Follower(owner)
+    try:
+        asyncio.run(asyncio.wait_for(follower.run(), 10))
+        assert looking.is_set()
+    finally:
+        may_end.set()
+    follower._thread.shutdown(wait=True)
+    follower._looking.shutdown(wait=True)
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
 
 
 @pytest.mark.django_db(transaction=True)

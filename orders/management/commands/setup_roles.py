@@ -50,8 +50,7 @@ def _named(permissions: tuple[str, ...]) -> list[Permission]:
 class Command(BaseCommand):
     help = (
         "Make the groups Viewer (looks) and Trader (looks, asks the gate, cancels orders, halts trading, has accounts"
-        " compared),"
-        " or bring them up to date."
+        " compared), or bring them up to date."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
