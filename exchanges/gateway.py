@@ -275,11 +275,11 @@ class Gateway:
         try:
             limits.admit(passage, budget)
         except NotSent as refused:
-            self._note(name, call, refused, 0.0, client_order_id)
+            metrics.count("exchange_calls", **self._labels(name, refused))
+            self._log(name, call, refused, 0.0, client_order_id)
             raise
         outcome = self._wire.send(method, parameters)
         error = _error_of(outcome, call)
-        limits.note(passage, budget, _answer(outcome, error))
         if error is None:
             try:
                 result = read(outcome.body)
@@ -287,7 +287,9 @@ class Gateway:
                 error = OutcomeUnknown(
                     self._wire.cleaned(f"not the answer that was asked for: {problem}"), http_status=outcome.status
                 )
-        self._note(name, call, error, clock.monotonic() - started, client_order_id)
+        counter = metrics.counter("exchange_calls", **self._labels(name, error))
+        limits.note(passage, budget, _answer(outcome, error), counter=counter)
+        self._log(name, call, error, clock.monotonic() - started, client_order_id)
         if error is None:
             return result
         if error.code == TIMESTAMP_REFUSED:
@@ -305,17 +307,16 @@ class Gateway:
             weight=narrow_weight if narrowed_by in parameters else weight,
         )
 
-    def _note(
+    def _labels(self, name: str, error: GatewayError | None) -> dict[str, str]:
+        return {"account": self.account_name, "call": name, "outcome": type(error).__name__ if error else "ok"}
+
+    def _log(
         self, name: str, call: Call, error: GatewayError | None, seconds: float, client_order_id: str | None
     ) -> None:
-        outcome = type(error).__name__ if error is not None else "ok"
-        metrics.count("exchange_calls", account=self.account_name, call=name, outcome=outcome)
         write = log.debug if call is Call.READ else log.info
         write(
             "exchange_call",
-            account=self.account_name,
-            call=name,
-            outcome=outcome,
+            **self._labels(name, error),
             code=error.code if error is not None else None,
             http_status=error.http_status if error is not None else 200,
             message=error.message if error is not None else "",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from django.conf import settings
 
-from exchanges import clock
+from exchanges import clock, metrics
 from exchanges.errors import NotSent
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ end
 return {0, ''}
 """
 
-# KEYS: as above.
+# KEYS: as above, then the hash of the counters.
 # ARGV: stop milliseconds, stop milliseconds of this kind, weight that was not spent, weight the exchange counts (0:
 # unknown), failed (1, 0, -1: says nothing), failures allowed, window milliseconds, open milliseconds; then the
-# exchange's count for each order limit.
+# exchange's count for each order limit; last the counter to add one to.
 _NOTE = """
 for i = 1, 2 do
   local stop = tonumber(ARGV[i])
@@ -157,7 +157,8 @@ end
 local used = tonumber(redis.call('GET', KEYS[3]) or '0')
 if tonumber(ARGV[3]) > 0 then used = redis.call('DECRBY', KEYS[3], ARGV[3]) end
 if tonumber(ARGV[4]) > used then redis.call('SET', KEYS[3], ARGV[4], 'PX', 120000) end
-for i = 5, #KEYS do
+redis.call('HINCRBY', KEYS[#KEYS], ARGV[#ARGV], 1)
+for i = 5, #KEYS - 1 do
   local counted = tonumber(ARGV[9 + i - 5])
   if counted > tonumber(redis.call('GET', KEYS[i]) or '0') then redis.call('SET', KEYS[i], counted, 'KEEPTTL') end
 end
@@ -216,15 +217,15 @@ def admit(passage: Passage, budget: Budget) -> None:
         raise NotSent(why, retry_after=wait_ms / 1000)
 
 
-def note(passage: Passage, budget: Budget, answer: Answer) -> None:
-    """Tell what came of a request that was admitted. Never raises."""
+def note(passage: Passage, budget: Budget, answer: Answer, *, counter: str) -> None:
+    """Tell what came of a request that was admitted, and count it (`metrics.counter`) on the way. Never raises."""
     keys, windows = _keys(passage, budget, clock.now_ms())
     counts = answer.order_counts or {}
     stop_ms, of_one_kind = _stop_ms(answer), answer.code == TOO_MANY_ORDERS
     if stop_ms > 0:
         key = keys[of_one_kind]
         _stops[key] = max(_stops.get(key, 0.0), clock.monotonic() + stop_ms / 1000)
-    arguments: list[int] = [
+    arguments: list[int | str] = [
         0 if of_one_kind else stop_ms,
         stop_ms if of_one_kind else 0,
         # A placement or a cancel that succeeded costs nothing, by the exchange's rule since 2026-04.
@@ -235,9 +236,10 @@ def note(passage: Passage, budget: Budget, answer: Answer) -> None:
         int(settings.BREAKER_WINDOW_SECONDS * 1000),
         int(settings.BREAKER_OPEN_SECONDS * 1000),
         *(counts.get(limit.seconds, 0) for limit, _ in windows),
+        counter,
     ]
     try:
-        changed = _run(_NOTE, keys, arguments)
+        changed = _run(_NOTE, [*keys, metrics.KEY], arguments)
     except _RedisAway:
         return
     if changed:
@@ -338,7 +340,7 @@ def share_strictly() -> None:
     _is_worker = True
 
 
-def _run(script: str, keys: list[str], arguments: list[int]) -> Any:
+def _run(script: str, keys: list[str], arguments: Sequence[int | str]) -> Any:
     global _away_until
     if clock.monotonic() < _away_until:
         raise _RedisAway

@@ -32,7 +32,7 @@ def count(name: str, **labels: str) -> None:
     if clock.monotonic() < _paused_until:
         return
     try:
-        _redis(settings.REDIS_URL).hincrby(KEY, _field(name, labels), 1)
+        _redis(settings.REDIS_URL).hincrby(KEY, counter(name, **labels), 1)
     except Exception:  # noqa: BLE001  statistics may not disturb what they count
         _paused_until = clock.monotonic() + PAUSE_SECONDS
 
@@ -46,7 +46,8 @@ def read_counters() -> dict[tuple[str, Labels], int]:
         return {}
 
 
-def _field(name: str, labels: dict[str, str]) -> str:
+def counter(name: str, **labels: str) -> str:
+    """The counter's field in the hash `KEY`, for a script that counts on its way."""
     return json.dumps([name, sorted(labels.items())], separators=(",", ":"))
 
 

@@ -11,71 +11,55 @@ The exchange takes a buyer's fee from what is bought (or from BNB), so what a bu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F
 
-from exchanges import clock
 from exchanges.models import Balance, Reservation
+from exchanges.rows import Insert, Statement, Update, Write
 from exchanges.types import EXACT
 
-# One statement for both rows: the second is written only if the first was.
-_RESERVE = """
-WITH taken AS (
-  UPDATE exchanges_balance SET reserved = reserved + %(amount)s
-   WHERE account_id = %(account_id)s AND asset = %(asset)s AND free - reserved >= %(amount)s
-  RETURNING account_id)
-INSERT INTO exchanges_reservation (account_id, asset, reference, amount, created_at)
-SELECT account_id, %(asset)s, %(reference)s, %(amount)s, %(now)s FROM taken
+_TAKE = """
+UPDATE exchanges_balance SET reserved = reserved + {0}::numeric
+ WHERE account_id = {1}::bigint AND asset = {2}::text AND free - reserved >= {0}::numeric
 """
 
 
-def reserve(*, account_id: int, asset: str, reference: str, amount: Decimal) -> bool:
-    """Hold the amount back if that much is free and not reserved; False if not. Call it inside a transaction."""
+def reserve(
+    *, account_id: int, asset: str, reference: str, amount: Decimal, free: Decimal, reserved: Decimal, after: int | None
+) -> tuple[Write, Write]:
+    """The writes that hold the amount back, the second only if the first finds that much free and not reserved.
+
+    To be written in the transaction that read `free` and `reserved`, with `after` as the number of the write in the
+    chain that must come before; they follow it directly (None: they are the chain's first).
+    """
+    first = 0 if after is None else after + 1
+    row = Reservation(account_id=account_id, asset=asset, reference=reference, amount=amount)
     if connection.vendor != "sqlite":
-        with connection.cursor() as cursor:
-            figures: dict[str, Any] = {"account_id": account_id, "asset": asset, "reference": reference}
-            cursor.execute(_RESERVE, {**figures, "amount": amount, "now": clock.now()})
-            return bool(cursor.rowcount)
-    # SQLite keeps figures as text, and its write lock, held since the transaction began, lets us add them up here.
-    row = Balance.objects.filter(account_id=account_id, asset=asset).first()
-    if row is None or amount > EXACT.subtract(row.free, row.reserved):
-        return False
-    Balance.objects.filter(pk=row.pk).update(reserved=EXACT.add(row.reserved, amount))
-    Reservation.objects.create(account_id=account_id, asset=asset, reference=reference, amount=amount)
-    return True
+        return Statement(_TAKE, (amount, account_id, asset), after), Insert([row], after=first)
+    # SQLite keeps figures as text. Its write lock, held since the transaction began, lets us add them up here.
+    if amount > EXACT.subtract(free, reserved):
+        asset = ""  # no such row: nothing is written
+    taken = {"reserved": EXACT.add(reserved, amount)}
+    return Update(Balance, {"account": account_id, "asset": asset}, taken, after), Insert([row], after=first)
 
 
 def release(*, account_id: int, reference: str) -> None:
     """The order certainly did not happen: its money is free again."""
     with transaction.atomic():
-        _drop(Reservation.objects.filter(account_id=account_id, reference=reference))
+        _drop(Reservation.objects.filter(account_id=account_id, reference=reference).select_for_update())
 
 
-def hand_over(*, account_id: int, reference: str, at: datetime, spent: Decimal | None = None) -> None:
-    """The exchange took the order `at` this time of its own: figures from then on show it.
+def hand_over(*, account_id: int, reference: str, at: datetime) -> Update:
+    """The write that says: the exchange took the order `at` this time of its own; figures from then on show it.
 
-    `spent`: the order is over, and only so much of the money is gone.
+    It leaves the balance's row alone, for which claims of this asset wait. If such a figure is known already, the next
+    one drops the reservation, or the sweep.
     """
-    if spent is not None and spent <= 0:
-        release(account_id=account_id, reference=reference)
-        return
-    # No savepoint, and the figure's time read with the row: each statement here is a round trip of every order.
-    figure_at = Balance.objects.filter(account_id=account_id, asset=OuterRef("asset")).values("updated_at")
-    held = Reservation.objects.filter(account_id=account_id, reference=reference)
-    with transaction.atomic(savepoint=False):
-        for row in held.annotate(figure_at=Subquery(figure_at)):
-            due_at = row.due_at or at
-            if row.figure_at is not None and row.figure_at >= due_at:
-                _drop([row])
-                continue
-            amount = row.amount if spent is None else spent
-            if Reservation.objects.filter(pk=row.pk, amount=row.amount).update(amount=amount, due_at=due_at):
-                _add(account_id, row.asset, EXACT.subtract(amount, row.amount))
+    return Update(Reservation, {"account": account_id, "reference": reference, "due_at": None}, {"due_at": at})
 
 
 def release_shown(account_id: int, figures_at: Mapping[str, datetime]) -> None:
@@ -102,20 +86,20 @@ def release_shown_everywhere() -> set[int]:
     return set(due.values_list("account_id", flat=True).distinct()) if assets else set()
 
 
-def _drop(rows: Iterable[Reservation]) -> None:
+def _drop(rows: Collection[Reservation]) -> None:
+    """Give back the money of these; the caller holds their locks, or (SQLite) the database's."""
     freed: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
     for row in rows:
-        # Exactly one of several who drop it gives the money back.
-        if Reservation.objects.filter(pk=row.pk, amount=row.amount).delete()[0]:
-            key = row.account_id, row.asset
-            freed[key] = EXACT.add(freed[key], row.amount)
+        key = row.account_id, row.asset
+        freed[key] = EXACT.add(freed[key], row.amount)
+    if not freed:
+        return
+    Reservation.objects.filter(pk__in=[row.pk for row in rows]).delete()
     for (account_id, asset), amount in sorted(freed.items()):
         _add(account_id, asset, -amount)
 
 
 def _add(account_id: int, asset: str, amount: Decimal) -> None:
-    if not amount:
-        return  # above all no lock on the row that every claim of this asset waits for
     rows = Balance.objects.filter(account_id=account_id, asset=asset)
     if connection.vendor != "sqlite":
         rows.update(reserved=F("reserved") + amount)

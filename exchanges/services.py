@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from exchanges import clock, limits
@@ -246,13 +246,12 @@ def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: 
     """Store a complete reading of an account's balances; returns how many rows were written."""
     shown_until = _shown_until(account, report, asked_at)
     with transaction.atomic():
-        # The account's row first, as a claim locks them.
-        ExchangeAccount.objects.filter(pk=account.pk).update(balances_synced_at=asked_at)
         written = apply_balances(account, report.balances)
         written += _zero_the_rest(account, {row.asset for row in report.balances}, report.updated_at)
         held = Balance.objects.filter(account=account).exclude(reserved=Decimal(0)).values_list("asset", flat=True)
         if assets := list(held):
             release_shown(account.pk, dict.fromkeys(assets, shown_until))
+    _stamp(account, balances_synced_at=asked_at)
     return written
 
 
@@ -319,6 +318,32 @@ def _zero_the_rest(account: ExchangeAccount, seen: set[str], moment: datetime) -
     """The exchange lists non-zero balances only: what it does not list is zero."""
     rest = Balance.objects.filter(account=account, updated_at__lte=moment).exclude(asset__in=seen)
     return rest.exclude(free=Decimal(0), locked=Decimal(0)).update(free=0, locked=0, updated_at=moment)
+
+
+# -- accounts, beside a stream of claims ---------------------------------------------------------------------------
+
+
+def _before_later_claims() -> None:
+    """Let the transaction, of which this is the first statement, wait for the claims that run, and hold up later ones.
+
+    Each claim shares a lock on the halt's row and on its account's row. On PostgreSQL a new claim may share these
+    while an UPDATE already waits for them, so an unbroken stream of claims would keep a halt waiting. A table's lock
+    is queued for.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {TradingHalt._meta.db_table} IN EXCLUSIVE MODE")  # noqa: SLF001
+
+
+def mark_synced(account: ExchangeAccount, at: datetime) -> None:
+    """Open orders have been compared as of `at`."""
+    _stamp(account, last_synced_at=at)
+
+
+def _stamp(account: ExchangeAccount, **moments: datetime) -> None:
+    with transaction.atomic():
+        _before_later_claims()
+        ExchangeAccount.objects.filter(pk=account.pk).update(**moments)
 
 
 # -- trading state -------------------------------------------------------------------------------------------------
@@ -399,15 +424,17 @@ def breaker_states(account: ExchangeAccount) -> dict[str, str]:
 def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:
     if not reason.strip():
         raise ValueError("reason: say why")
-    if account is None:
-        TradingHalt.objects.update_or_create(
-            id=TradingHalt.ROW,
-            defaults={"is_halted": halted, "reason": reason, "changed_at": clock.now(), "changed_by": actor},
-        )
-    else:
-        account.trading_state = TradingState.HALTED if halted else TradingState.ACTIVE
-        account.trading_state_reason = reason
-        account.save(update_fields=["trading_state", "trading_state_reason"])
+    with transaction.atomic():
+        _before_later_claims()
+        if account is None:
+            TradingHalt.objects.update_or_create(
+                id=TradingHalt.ROW,
+                defaults={"is_halted": halted, "reason": reason, "changed_at": clock.now(), "changed_by": actor},
+            )
+        else:
+            account.trading_state = TradingState.HALTED if halted else TradingState.ACTIVE
+            account.trading_state_reason = reason
+            account.save(update_fields=["trading_state", "trading_state_reason"])
     log.warning(
         "trading_halted" if halted else "trading_resumed",
         account=account.name if account else "*",

@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import Enum, auto
 from typing import Any
 
 import structlog
 from django.db import transaction
+from django.db.models import Model
 
-from exchanges import clock, reservations
+from exchanges import clock, reservations, rows
+from exchanges.rows import Insert, Update, Write
 from exchanges.types import EXACT, ExchangeStatus, FillReport, OrderReport, ReportSource, Side, plain
-from orders import notices, rows
+from orders import notices
 from orders.merge import AttemptState, Merge, average_price, merge_report, settle
 from orders.models import BreakKind, EventType, ExchangeOrder, Fill, Order, OrderEvent, Outcome, ReconciliationBreak
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
@@ -60,17 +63,23 @@ def swap(order: Order, *, tell: bool = False, **changes: Any) -> bool:
 
     What a bot must react to is noted for it; `tell`: also where neither status nor filled quantity change.
     """
-    version = order.version + 1
-    statement = rows.update(Order, {"id": order.pk, "version": order.version}, {"version": version, **changes})
-    if rows.run([statement]) == [0]:
+    changes["version"] = order.version + 1
+    if rows.write(own_version(order, changes)) == [0]:
         return False
+    _take_over(order, changes, tell=tell)
+    return True
+
+
+def own_version(order: Order, changes: Mapping[str, Any]) -> Update:
+    """The write of `changes` (with the next version) if the order is still at the version we read."""
+    return Update(Order, {"id": order.pk, "version": order.version}, changes)
+
+
+def _take_over(order: Order, changes: Mapping[str, Any], *, tell: bool = False) -> None:
     before = (order.status, order.filled_quantity)
-    for name, value in changes.items():
-        setattr(order, name, value)
-    order.version = version
+    _set(order, changes)
     if tell or notices.is_news(*before, order):
         notices.note_change(order)
-    return True
 
 
 def open_break(order: Order, kind: BreakKind, *, subject: str, details: Mapping[str, Any]) -> None:
@@ -120,34 +129,41 @@ def apply_refusal(attempt: ExchangeOrder, *, code: str, message: str) -> Order:
     order = attempt.order
     for _ in range(_MAX_TRIES):
         with transaction.atomic():
-            previous = OrderStatus(order.status)
-            refused = _is_current(order, attempt) and previous == OrderStatus.PENDING_NEW
-            changes: dict[str, Any] = {}
-            if refused:
-                changes = {
-                    "status": next_status(previous, OrderStatus.REJECTED),
-                    "reason_code": code,
-                    "reason": message,
-                    "closed_at": clock.now(),
-                    "next_check_at": None,
-                }
-            if swap(order, **changes):
-                update = _update_attempt(attempt, {"outcome": Outcome.REJECTED, "exchange_status": "REJECTED"})
-                if attempt.acknowledged_at is None:
-                    release_reservation(attempt)
-                event = record_event(
-                    order,
-                    EventType.REJECTED,
-                    actor="exchange",
-                    previous_status=previous,
-                    source=ReportSource.PLACE,
-                    details={"client_order_id": attempt.client_order_id, "code": code, "message": message},
-                )
-                rows.run([update, rows.insert([event])])
+            if _store_refusal(order, attempt, code=code, message=message):
                 log.info("order_rejected", **log_fields(order), code=code, reason=message)
                 return order
         order.refresh_from_db()
     raise TooMuchContention(order.pk)
+
+
+def _store_refusal(order: Order, attempt: ExchangeOrder, *, code: str, message: str) -> bool:
+    previous = OrderStatus(order.status)
+    changes: dict[str, Any] = {"version": order.version + 1}
+    if _is_current(order, attempt) and previous == OrderStatus.PENDING_NEW:
+        changes |= {
+            "status": next_status(previous, OrderStatus.REJECTED),
+            "reason_code": code,
+            "reason": message,
+            "closed_at": clock.now(),
+            "next_check_at": None,
+        }
+    refused = {"outcome": Outcome.REJECTED, "exchange_status": "REJECTED"}
+    event = record_event(
+        order,
+        EventType.REJECTED,
+        actor="exchange",
+        previous_status=previous,
+        source=ReportSource.PLACE,
+        details={"client_order_id": attempt.client_order_id, "code": code, "message": message},
+    )
+    event.new_status = changes.get("status", previous)
+    if not rows.write(own_version(order, changes), _own_row(attempt, refused), Insert([event]))[0]:
+        return False
+    if attempt.acknowledged_at is None:
+        release_reservation(attempt)
+    _take_over(order, changes)
+    _set(attempt, refused)
+    return True
 
 
 def log_fields(order: Order) -> dict[str, Any]:
@@ -229,9 +245,8 @@ def _store(
     changes = _order_changes(order, siblings, report, now)
     if attempt.attempt == order.attempt and report is not None and report.exchange_order_id:
         changes["exchange_order_id"] = report.exchange_order_id
-    if not swap(order, tell=bool(merged.new_fills), **changes):
-        return False
-    was_acknowledged = attempt.acknowledged_at is not None
+    changes["version"] = order.version + 1
+    first_evidence = attempt.acknowledged_at is None
     had_fill_gap = attempt_state(attempt).has_fill_gap
     event = record_event(
         order,
@@ -241,17 +256,31 @@ def _store(
         source=source,
         details=_report_details(attempt, report, merged),
     )
-    rows.run(
-        [
-            _update_attempt(attempt, _attempt_changes(attempt, report, merged.state, now)),
-            *([rows.insert(_fills(attempt, merged.new_fills))] if merged.new_fills else []),
-            rows.insert([event]),
-        ]
-    )
-    _hand_over_reservation(order, attempt, report, merged, first_evidence=not was_acknowledged)
-    if had_fill_gap and not any(state.has_fill_gap for state in siblings):
+    event.new_status = changes["status"]
+    attempt_changes = _attempt_changes(attempt, report, merged.state, now)
+    chain: list[Write] = [
+        own_version(order, changes),
+        _own_row(attempt, attempt_changes),
+        *([Insert(_fills(attempt, merged.new_fills))] if merged.new_fills else []),
+        Insert([event]),
+    ]
+    money = _reservation_end(order, attempt, report, merged, first_evidence=first_evidence)
+    if isinstance(money, Update):
+        chain.append(money)
+    found = _findings(order, attempt, previous, changes, siblings, report, merged, first_evidence=first_evidence)
+    is_mended = had_fill_gap and not any(state.has_fill_gap for state in siblings)
+    # In the ordinary case this is all: it goes out as one message, with the commit.
+    is_last = not (found or is_mended or notices.are_wanted() or money is RELEASED)
+    if not rows.write(*chain, is_last=is_last)[0]:
+        return False
+    _take_over(order, changes, tell=bool(merged.new_fills))
+    _set(attempt, attempt_changes)
+    if money is RELEASED:
+        release_reservation(attempt)
+    if is_mended:
         close_breaks(order, BreakKind.FILL_GAP, resolution="the missing trades arrived")
-    _open_breaks(order, attempt, previous, siblings, report, merged, first_evidence=not was_acknowledged)
+    for kind, subject, details in found:
+        open_break(order, kind, subject=subject, details=details)
     log.info("order_reported", **log_fields(order), source=str(source), filled=plain(order.filled_quantity))
     return True
 
@@ -331,10 +360,14 @@ def _attempt_changes(
     return changes
 
 
-def _update_attempt(attempt: ExchangeOrder, changes: Mapping[str, Any]) -> rows.Statement:
+def _set(row: Model, changes: Mapping[str, Any]) -> None:
+    """Only when they are stored: who tries again, after a lost connection, starts from what the book held."""
     for name, value in changes.items():
-        setattr(attempt, name, value)
-    return rows.update(ExchangeOrder, {"id": attempt.pk}, changes)
+        setattr(row, name, value)
+
+
+def _own_row(attempt: ExchangeOrder, changes: Mapping[str, Any]) -> Update:
+    return Update(ExchangeOrder, {"id": attempt.pk}, changes)
 
 
 def release_reservation(attempt: ExchangeOrder) -> None:
@@ -342,24 +375,30 @@ def release_reservation(attempt: ExchangeOrder) -> None:
     reservations.release(account_id=attempt.account_id, reference=attempt.client_order_id)
 
 
-def _hand_over_reservation(
+class _Released(Enum):
+    RELEASED = auto()
+
+
+RELEASED = _Released.RELEASED
+
+
+def _reservation_end(
     order: Order, attempt: ExchangeOrder, report: OrderReport | None, merged: Merge, *, first_evidence: bool
-) -> None:
-    """The exchange has the order, or it is over: its own balance figures take the reservation's place."""
+) -> Update | _Released | None:
+    """The exchange has the order, or it is over: its own balance figures take the reservation's place.
+
+    The write that hands it over, or `RELEASED` where nothing was, and nothing can be, spent.
+    """
     state = merged.state
     if state.is_alive and not first_evidence:
-        return
+        return None
     if state.is_shown:
-        taken_at = (report.created_at or report.updated_at) if report else min(f.traded_at for f in merged.new_fills)
         spent = state.filled_quote_quantity if order.side == Side.BUY else state.filled_quantity
-        reservations.hand_over(
-            account_id=attempt.account_id,
-            reference=attempt.client_order_id,
-            at=taken_at,
-            spent=None if state.is_alive else spent,
-        )
-    elif state.exchange_status == ExchangeStatus.REJECTED:
-        release_reservation(attempt)
+        if not state.is_alive and spent <= 0:
+            return RELEASED
+        taken_at = (report.created_at or report.updated_at) if report else min(f.traded_at for f in merged.new_fills)
+        return reservations.hand_over(account_id=attempt.account_id, reference=attempt.client_order_id, at=taken_at)
+    return RELEASED if state.exchange_status == ExchangeStatus.REJECTED else None
 
 
 def _fills(attempt: ExchangeOrder, fills: Sequence[FillReport]) -> list[Fill]:
@@ -399,32 +438,32 @@ def _is_current(order: Order, attempt: ExchangeOrder) -> bool:
     return order.attempt == attempt.attempt
 
 
-def _open_breaks(
+def _findings(
     order: Order,
     attempt: ExchangeOrder,
     previous: OrderStatus,
+    changes: Mapping[str, Any],
     attempts: Sequence[AttemptState],
     report: OrderReport | None,
     merged: Merge,
     *,
     first_evidence: bool,
-) -> None:
+) -> list[tuple[BreakKind, str, dict[str, Any]]]:
+    """What the report shows to be wrong: the breaks to open, as kind, subject, details."""
     subject = attempt.client_order_id
+    found: list[tuple[BreakKind, str, dict[str, Any]]] = []
     if first_evidence and (previous in CLOSED or previous == OrderStatus.CREATED):
-        open_break(order, BreakKind.LATE_EVIDENCE, subject=subject, details={"held": previous, "is": order.status})
+        found.append((BreakKind.LATE_EVIDENCE, subject, {"held": previous, "is": changes["status"]}))
     if sum(state.is_shown for state in attempts) > 1:
-        open_break(order, BreakKind.DOUBLE_PLACEMENT, subject=str(order.pk), details={"attempts": len(attempts)})
+        found.append((BreakKind.DOUBLE_PLACEMENT, str(order.pk), {"attempts": len(attempts)}))
     if merged.unknown_status:
-        open_break(order, BreakKind.UNKNOWN_STATUS, subject=subject, details={"status": merged.unknown_status})
+        found.append((BreakKind.UNKNOWN_STATUS, subject, {"status": merged.unknown_status}))
     if merged.state.quantity is not None and merged.state.filled_quantity > merged.state.quantity:
-        open_break(
-            order,
-            BreakKind.OVERFILL,
-            subject=subject,
-            details={"ordered": plain(merged.state.quantity), "filled": plain(merged.state.filled_quantity)},
-        )
+        figures = {"ordered": plain(merged.state.quantity), "filled": plain(merged.state.filled_quantity)}
+        found.append((BreakKind.OVERFILL, subject, figures))
     if report is not None and first_evidence and (differences := _differences(order, attempt, report)):
-        open_break(order, BreakKind.DIFFERENT_ORDER, subject=subject, details=differences)
+        found.append((BreakKind.DIFFERENT_ORDER, subject, differences))
+    return found
 
 
 def _differences(order: Order, attempt: ExchangeOrder, report: OrderReport) -> dict[str, Any]:

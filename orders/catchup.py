@@ -18,7 +18,7 @@ from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount, Instrument, SymbolCatchUp
-from exchanges.services import do_once, lease
+from exchanges.services import do_once, lease, mark_synced
 from exchanges.types import FillReport, OrderReport, OrderType, Side
 from orders.book import apply_fills, apply_report, open_break, record_event, swap
 from orders.ids import intent_hash, split_client_order_id
@@ -107,7 +107,7 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
     for attempt in open_attempts(account).filter(acknowledged_at__lt=asked_at):
         if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}")):
             _ask_about(gateway, attempt, counts, settled_before=settled_before)
-    ExchangeAccount.objects.filter(pk=account.pk).update(last_synced_at=asked_at)
+    mark_synced(account, asked_at)
     log.info("open_orders_synced", account=account.name, **counts.as_dict())
     return counts
 

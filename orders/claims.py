@@ -17,13 +17,14 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from exchanges import clock
+from exchanges import clock, rows
 from exchanges.errors import NotSent
 from exchanges.models import Environment
 from exchanges.reservations import reserve
+from exchanges.rows import Insert, Write
 from exchanges.types import EXACT, InstrumentRules, OrderRequest, OrderType, Side, TimeInForce, plain
-from orders import memory, notices, rows
-from orders.book import record_event, swap
+from orders import memory, notices
+from orders.book import own_version, record_event, swap
 from orders.gate import GateFacts, ensure_halt_row, read_facts
 from orders.ids import client_order_id, intent_hash
 from orders.intents import COMPARED, Intent, IntentConflict, invalid
@@ -201,14 +202,17 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
         created = record_event(order, EventType.CREATED, actor=intent.strategy or "orchestrator")
         if verdict is not None:
             _close(order, verdict, now, attempts_left=False)
-            rows.run([rows.insert([order]), rows.insert([created, _closing_event(order, verdict)])])
+            rows.write(Insert([order]), Insert([created, _closing_event(order, verdict)]))
             notices.note_change(order)
             return order
         attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
         _mark_claimed(order, attempt, now)
         events = [created, _claim_event(order, attempt)]
-        rows.run([rows.insert([order]), rows.insert([attempt]), rows.insert(events)])
-        _reserve(facts.account_id, facts, figures, attempt, conditions)
+        held = _reservation(facts, figures, attempt, after=None)
+        # Without the money none of the others is written, and the commit is one of nothing.
+        written = rows.write(*held, Insert([order]), Insert([attempt]), Insert(events), is_last=True)
+        if not written[0]:
+            raise _lacks_money(facts, figures, attempt, conditions)
         return Claim(order, attempt)
 
 
@@ -229,18 +233,20 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
         attempt = _attempt(order, intent, facts.environment, figures, conditions, now)
         draft = Order(pk=order.pk, status=order.status, attempt=order.attempt)
         _mark_claimed(draft, attempt, now)
-        if not swap(
-            order,
-            status=draft.status,
-            attempt=draft.attempt,
-            next_check_at=draft.next_check_at,
-            reason_code="",
-            reason="",
-        ):
+        changes = {
+            "version": order.version + 1,
+            **{name: getattr(draft, name) for name in ("status", "attempt", "next_check_at", "reason_code", "reason")},
+        }
+        held = _reservation(facts, figures, attempt, after=0)
+        event = _claim_event(draft, attempt, previous)
+        won, *written = rows.write(own_version(order, changes), *held, Insert([attempt]), Insert([event]))
+        if not won:
             order.refresh_from_db()
             return order
-        rows.run([rows.insert([attempt]), rows.insert([_claim_event(order, attempt, previous)])])
-        _reserve(facts.account_id, facts, figures, attempt, conditions)
+        if not all(written):
+            raise _lacks_money(facts, figures, attempt, conditions)
+        for name, value in changes.items():
+            setattr(order, name, value)
         return Claim(order, attempt)
 
 
@@ -397,16 +403,30 @@ def _money_is_on_its_way(text: str) -> NotSent:
     return NotSent(f"{text} (the rest is reserved for orders on their way)", retry_after=_RESERVED_SECONDS)
 
 
-def _reserve(account_id: int, facts: GateFacts, figures: Figures, attempt: ExchangeOrder, done: Conditions) -> None:
-    """Hold back what the attempt may spend; last in its transaction, so that the balance is locked for a moment."""
+def _reservation(facts: GateFacts, figures: Figures, attempt: ExchangeOrder, *, after: int | None) -> Sequence[Write]:
+    """The writes that hold back what the attempt may spend; none where that is not known."""
     assert facts.rules is not None
     asset, amount = _spent(facts, facts.rules, figures, attempt.sent_at)
     if amount is None:
-        return
-    if not reserve(account_id=account_id, asset=asset, reference=attempt.client_order_id, amount=amount):
-        if Remedy.BALANCES not in done.remedied:
-            raise RemedyNeeded(Remedy.BALANCES)
-        raise _money_is_on_its_way(f"needs {plain(amount)} {asset}")
+        return ()
+    return reserve(
+        account_id=facts.account_id,
+        asset=asset,
+        reference=attempt.client_order_id,
+        amount=amount,
+        free=facts.free,
+        reserved=facts.reserved,
+        after=after,
+    )
+
+
+def _lacks_money(facts: GateFacts, figures: Figures, attempt: ExchangeOrder, done: Conditions) -> Exception:
+    """Another order has reserved it since the gate looked."""
+    if Remedy.BALANCES not in done.remedied:
+        return RemedyNeeded(Remedy.BALANCES)
+    assert facts.rules is not None
+    asset, amount = _spent(facts, facts.rules, figures, attempt.sent_at)
+    return _money_is_on_its_way(f"needs {plain(amount or Decimal(0))} {asset}")
 
 
 def _adopt_recovered(order_id: UUID, intent: Intent, rules: InstrumentRules | None) -> Order:

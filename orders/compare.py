@@ -16,7 +16,7 @@ from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
 from exchanges.models import ExchangeAccount, Instrument
-from exchanges.services import apply_account, halt_trading, lease
+from exchanges.services import apply_account, halt_trading, lease, mark_synced
 from exchanges.types import AccountReport, OrderReport, Side
 from orders.book import apply_report, open_account_break
 from orders.catchup import Counts, adopt_unknown, ask_for, catch_up_symbol, open_attempts
@@ -66,7 +66,7 @@ class _Comparison:
         differences += missing
         differences += self._compare_balances(listed, balances)
         self._settle_breaks(differences)
-        ExchangeAccount.objects.filter(pk=self._account.pk).update(last_synced_at=self._began_at)
+        mark_synced(self._account, self._began_at)
         result = {**self._counts.as_dict(), "breaks": self._open_breaks()}
         log.info("account_reconciled", account=self._account.name, **result)
         return result

@@ -7,16 +7,19 @@ that a halt that has committed is seen by every later claim. Django's ORM has no
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
+from exchanges import rows
 from exchanges.models import TradingHalt, instrument_rules
 from exchanges.types import InstrumentRules, Side
 from orders.risk import AccountStanding
@@ -56,8 +59,11 @@ _JSON = {
 @lru_cache
 def _statement(side: Side, vendor: str) -> str:
     limits = _LIMITS.format(columns=_LIMIT_COLUMNS, **_JSON[vendor])
-    lock = "" if vendor == "sqlite" else " FOR SHARE OF h, a"
-    return _STATEMENT.format(asset_column=_ASSET_COLUMN[side], limits=limits) + lock
+    text = _STATEMENT.format(asset_column=_ASSET_COLUMN[side], limits=limits)
+    if vendor == "sqlite":
+        return text
+    numbers = count(1)
+    return re.sub("%s", lambda _: f"${next(numbers)}", text) + " FOR SHARE OF h, a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,13 @@ def read_facts(
     `simulator`, in this order (which of them it is, only the account's row says).
     """
     own = (symbol, strategy, intent_id, *recovered_intent_ids, remembered_client_order_id)
-    with connection.cursor() as cursor:
-        cursor.execute(_statement(side, connection.vendor), (*own, symbol, symbol, symbol, account))
-        row = cursor.fetchone()
+    statement, parameters = _statement(side, connection.vendor), (*own, symbol, symbol, symbol, account)
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            row = cursor.fetchone()
+    else:
+        row = rows.execute(statement, parameters)
     return None if row is None else _facts(row, has_memory=bool(remembered_client_order_id))
 
 

@@ -267,7 +267,7 @@ def without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(budgets, "budget_of", lambda account: limits.Budget())
     monkeypatch.setattr(limits, "admit", lambda passage, budget: None)
-    monkeypatch.setattr(limits, "note", lambda passage, budget, answer: None)
+    monkeypatch.setattr(limits, "note", lambda passage, budget, answer, counter: None)
 
 
 # -- Browser -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 from pytest_django.fixtures import Settings
 
-from exchanges import clock, gateway, metrics, server_clock, wire
+from exchanges import clock, gateway, limits, metrics, server_clock, wire
 from exchanges.credentials import Account, read_credentials, read_hosts
 from exchanges.errors import (
     AccountError,
@@ -751,15 +751,15 @@ def server_url_in(text: str) -> bool:
 def test_calls__are_logged_and_counted(
     server: RawServer, exchange: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted: list[tuple[str, dict[str, str]]] = []
-    monkeypatch.setattr(metrics, "count", lambda name, **labels: counted.append((name, labels)))
+    counted: list[str] = []
+    monkeypatch.setattr(limits, "note", lambda passage, budget, answer, counter: counted.append(counter))
     caplog.set_level(logging.INFO)
     server.then(answer(200, binance.placed()), answer(400, refusal(-1013, "Filter failure: LOT_SIZE")))
     place(exchange)
     error_of(place, exchange)
     assert counted == [
-        ("exchange_calls", {"account": "bot-1", "call": "place", "outcome": "ok"}),
-        ("exchange_calls", {"account": "bot-1", "call": "place", "outcome": "OrderRejected"}),
+        metrics.counter("exchange_calls", account="bot-1", call="place", outcome="ok"),
+        metrics.counter("exchange_calls", account="bot-1", call="place", outcome="OrderRejected"),
     ]
     lines = [record.msg for record in caplog.records if record.name == "exchanges.gateway"]
     assert [

@@ -10,12 +10,14 @@ import pytest
 import redis
 
 from backoffice.embedded import RedisServer, free_port
-from exchanges import clock, limits
+from exchanges import clock, limits, metrics
 from exchanges.errors import NotSent
 from exchanges.limits import Answer, Budget, Kind, Lane, OrderLimit, Passage, admit, force_breaker, note, read_budget
 from tests.harness.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("redis_server")
+LABELS = (("account", "a"), ("call", "place"), ("outcome", "ok"))
+COUNTER = metrics.counter("exchange_calls", **dict(LABELS))
 BUDGET = Budget(weight_per_minute=100)
 SOUND = Answer(failed=False, succeeded=True, status=200)
 TROUBLE = Answer(failed=True, succeeded=False)
@@ -82,22 +84,27 @@ def test_admit__never_gives_away_more_than_there_is_to_parallel_callers() -> Non
 
 def test_note__the_exchanges_own_count_corrects_ours_upwards_only() -> None:
     admit(passage(), BUDGET)
-    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=95))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=95), counter=COUNTER)
     assert allowed(Lane.CANCEL) == 5
-    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=1))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=True, status=200, used_weight=1), counter=COUNTER)
     assert allowed(Lane.CANCEL) == 0
 
 
 def test_note__a_successful_placement_gives_its_weight_back() -> None:
     for _ in range(300):
         admit(passage(Lane.NEW, 1, Kind.PLACE), BUDGET)
-        note(passage(Lane.NEW, 1, Kind.PLACE), BUDGET, SOUND)
+        note(passage(Lane.NEW, 1, Kind.PLACE), BUDGET, SOUND, counter=COUNTER)
     assert allowed(Lane.CANCEL) == 100
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, None), (418, None), (403, None), (400, -1003)])
 def test_note__a_stop_holds_everything_at_the_address(status: int, code: int | None) -> None:
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=status, code=code, retry_after=7))
+    note(
+        passage(),
+        BUDGET,
+        Answer(failed=False, succeeded=False, status=status, code=code, retry_after=7),
+        counter=COUNTER,
+    )
     for kind, lane in ((Kind.CANCEL, Lane.CANCEL), (Kind.READ, Lane.STATUS), (Kind.PLACE, Lane.NEW)):
         with pytest.raises(NotSent, match="stopped by the exchange") as refused:
             admit(passage(lane, 1, kind, account="another"), BUDGET)
@@ -106,8 +113,8 @@ def test_note__a_stop_holds_everything_at_the_address(status: int, code: int | N
 
 
 def test_note__a_shorter_stop_does_not_shorten_a_longer_one() -> None:
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=100))
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=429, retry_after=1))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=100), counter=COUNTER)
+    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=429, retry_after=1), counter=COUNTER)
     with pytest.raises(NotSent) as refused:
         admit(passage(), BUDGET)
     assert refused.value.retry_after is not None
@@ -116,7 +123,7 @@ def test_note__a_shorter_stop_does_not_shorten_a_longer_one() -> None:
 
 def test_note__too_many_orders_stops_placing_of_the_account_alone() -> None:
     placing = passage(Lane.NEW, 1, Kind.PLACE)
-    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=429, code=-1015, retry_after=5))
+    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=429, code=-1015, retry_after=5), counter=COUNTER)
     with pytest.raises(NotSent, match="stopped by the exchange"):
         admit(placing, BUDGET)
     admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)
@@ -133,7 +140,7 @@ def test_note__a_stop_holds_in_every_process_and_for_its_time_only(
     monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
     placing = passage(Lane.NEW, 1, Kind.PLACE)
-    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=429, code=code, retry_after=1))
+    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=429, code=code, retry_after=1), counter=COUNTER)
     another_process(monkeypatch)
     with pytest.raises(NotSent, match="stopped by the exchange"):
         admit(placing, BUDGET)
@@ -149,7 +156,7 @@ def is_admitted(wanted: Passage) -> bool:
 
 
 def test_note__a_stop_without_a_time_holds_nevertheless() -> None:
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=403))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=403), counter=COUNTER)
     with pytest.raises(NotSent) as refused:
         admit(passage(), BUDGET)
     assert refused.value.retry_after is not None
@@ -163,7 +170,7 @@ def test_note__a_stop_outlives_a_restart_of_redis(
     server.start()
     try:
         settings.REDIS_URL = server.url
-        note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=60))
+        note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=60), counter=COUNTER)
         with redis.Redis.from_url(server.url) as client:
             client.execute_command("WAITAOF", 1, 0, 5000)
         assert server.process is not None
@@ -183,7 +190,7 @@ def test_note__a_stop_holds_without_redis_in_the_process_that_was_told(
     redis_server: Any, monkeypatch: pytest.MonkeyPatch, is_worker: bool
 ) -> None:
     monkeypatch.setattr(limits, "_is_worker", is_worker)
-    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=60))
+    note(passage(), BUDGET, Answer(failed=False, succeeded=False, status=418, retry_after=60), counter=COUNTER)
     redis_server.stop()
     with pytest.raises(NotSent, match="stopped by the exchange"):
         admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)
@@ -208,7 +215,7 @@ def test_breaker__opens_on_trouble_and_lets_one_probe_through(settings: Any) -> 
     settings.BREAKER_FAILURES, settings.BREAKER_OPEN_SECONDS = 3, 0.05
     for _ in range(3):
         admit(passage(), BUDGET)
-        note(passage(), BUDGET, TROUBLE)
+        note(passage(), BUDGET, TROUBLE, counter=COUNTER)
     with pytest.raises(NotSent, match="breaker open"):
         admit(passage(), BUDGET)
     admit(passage(Lane.CANCEL, 1, Kind.CANCEL), BUDGET)  # other kinds go on
@@ -216,14 +223,14 @@ def test_breaker__opens_on_trouble_and_lets_one_probe_through(settings: Any) -> 
     assert probes == 1
     with pytest.raises(NotSent, match="half-open"):
         admit(passage(), BUDGET)
-    note(passage(), BUDGET, SOUND)
+    note(passage(), BUDGET, SOUND, counter=COUNTER)
     admit(passage(), BUDGET)
 
 
 def test_breaker__a_request_without_budget_does_not_take_the_probe(settings: Any) -> None:
     settings.BREAKER_FAILURES, settings.BREAKER_OPEN_SECONDS = 1, 0.01
     admit(passage(weight=80), BUDGET)
-    note(passage(weight=1), BUDGET, TROUBLE)
+    note(passage(weight=1), BUDGET, TROUBLE, counter=COUNTER)
     heavy = passage(weight=20)
     wait_for(lambda: _refusal(heavy) == "request weight used up", what="the breaker to be half-open")
     admit(passage(weight=1), BUDGET)
@@ -250,7 +257,7 @@ def test_breaker__refusals_are_no_trouble(settings: Any) -> None:
     settings.BREAKER_FAILURES = 2
     for _ in range(5):
         admit(passage(weight=1), BUDGET)
-        note(passage(weight=1), BUDGET, Answer(failed=False, succeeded=False, status=400, code=-2010))
+        note(passage(weight=1), BUDGET, Answer(failed=False, succeeded=False, status=400, code=-2010), counter=COUNTER)
     admit(passage(weight=1), BUDGET)
 
 
@@ -267,7 +274,7 @@ def test_force_breaker__held_closed_passes_whatever_fails(settings: Any) -> None
     force_breaker("a", Kind.READ, "closed")
     for _ in range(5):
         admit(passage(weight=1), BUDGET)
-        note(passage(weight=1), BUDGET, TROUBLE)
+        note(passage(weight=1), BUDGET, TROUBLE, counter=COUNTER)
     force_breaker("a", Kind.READ, None)
     with pytest.raises(NotSent, match="breaker open"):
         admit(passage(weight=1), BUDGET)
@@ -322,3 +329,10 @@ def test_read_budget__takes_the_sizes_from_exchange_info() -> None:
     ]
     assert read_budget(rows) == Budget(1200, (OrderLimit(10, 50), OrderLimit(86_400, 160_000)))
     assert read_budget([]) == Budget()
+
+
+def test_note__counts_the_call() -> None:
+    before = metrics.read_counters().get(("exchange_calls", LABELS), 0)
+    admit(passage(), BUDGET)
+    note(passage(), BUDGET, SOUND, counter=COUNTER)
+    assert metrics.read_counters()["exchange_calls", LABELS] == before + 1

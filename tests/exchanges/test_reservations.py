@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from django.db import connections, transaction
 
-from exchanges import clock, reservations
+from exchanges import clock, reservations, rows
 from exchanges.models import Balance, ExchangeAccount, Reservation
 from exchanges.services import apply_balances
 from exchanges.types import BalanceReport
@@ -29,9 +29,21 @@ def owner() -> ExchangeAccount:
     return owner
 
 
-def reserve(owner: ExchangeAccount, amount: str, reference: str = "bo-1") -> bool:
+def reserve(owner: ExchangeAccount, amount: str, reference: str = "bo-1", asset: str = "USDT") -> bool:
     with transaction.atomic():
-        return reservations.reserve(account_id=owner.pk, asset="USDT", reference=reference, amount=D(amount))
+        known = Balance.objects.filter(account=owner, asset=asset).first() or Balance()
+        writes = reservations.reserve(
+            account_id=owner.pk,
+            asset=asset,
+            reference=reference,
+            amount=D(amount),
+            free=D(known.free),
+            reserved=D(known.reserved),
+            after=None,
+        )
+        written = rows.write(*writes)
+    assert written in ([0, 0], [1, 1])
+    return bool(written[0])
 
 
 def reserved(owner: ExchangeAccount) -> Decimal:
@@ -55,8 +67,7 @@ def test_reserve__up_to_the_last_digit_of_what_is_free(owner: ExchangeAccount) -
 
 
 def test_reserve__nothing_of_an_asset_that_is_not_known(owner: ExchangeAccount) -> None:
-    with transaction.atomic():
-        assert not reservations.reserve(account_id=owner.pk, asset="BTC", reference="bo-1", amount=D(1))
+    assert not reserve(owner, "1", asset="BTC")
 
 
 def test_release__gives_back_once(owner: ExchangeAccount) -> None:
@@ -68,15 +79,12 @@ def test_release__gives_back_once(owner: ExchangeAccount) -> None:
 
 
 def taken(owner: ExchangeAccount) -> None:
-    reservations.hand_over(account_id=owner.pk, reference="bo-1", at=TAKEN_AT)
-
-
-def filled(owner: ExchangeAccount) -> None:
-    reservations.hand_over(account_id=owner.pk, reference="bo-1", at=TAKEN_AT, spent=D(25))
+    with transaction.atomic():
+        rows.write(reservations.hand_over(account_id=owner.pk, reference="bo-1", at=TAKEN_AT))
 
 
 def canceled(owner: ExchangeAccount) -> None:
-    reservations.hand_over(account_id=owner.pk, reference="bo-1", at=TAKEN_AT, spent=D(0))
+    reservations.release(account_id=owner.pk, reference="bo-1")
 
 
 def old_figure(owner: ExchangeAccount) -> None:
@@ -85,6 +93,10 @@ def old_figure(owner: ExchangeAccount) -> None:
 
 def new_figure(owner: ExchangeAccount) -> None:
     figure(owner, "40", TAKEN_AT, locked="60")
+
+
+def sweep(_: ExchangeAccount) -> None:
+    reservations.release_shown_everywhere()
 
 
 Step = Callable[[ExchangeAccount], None]
@@ -99,14 +111,16 @@ Step = Callable[[ExchangeAccount], None]
         ([taken, old_figure], 60),
         ([old_figure, taken], 60),
         ([taken, new_figure], 0),
-        ([new_figure, taken], 0),
-        ([taken, new_figure, filled], 0),
-        ([taken, filled], 25),
-        ([taken, filled, old_figure], 25),
+        ([new_figure, taken], 60),  # the figure was there first: the sweep drops it
+        ([new_figure, taken, sweep], 0),
+        ([taken, sweep], 60),
+        ([taken, old_figure, sweep], 60),
+        ([new_figure, sweep], 60),
+        ([taken, new_figure, taken], 0),
         ([taken, canceled], 0),
         ([canceled], 0),
         ([old_figure, canceled], 0),
-        *((list(steps), 0) for steps in itertools.permutations([taken, filled, new_figure])),
+        *(([*steps, sweep], 0) for steps in itertools.permutations([taken, old_figure, new_figure])),
         *((list(steps), 0) for steps in itertools.permutations([taken, canceled, new_figure, old_figure])),
     ],
 )
