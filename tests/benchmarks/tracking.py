@@ -24,7 +24,7 @@ from celery import Celery
 from backoffice.embedded import RedisServer, free_port
 from backoffice.run import WORKER_OPTIONS
 from tests.benchmarks import STAMPS_FILE
-from tests.benchmarks.figures import cpu_seconds, percentile
+from tests.benchmarks.figures import cpu_seconds
 from tests.benchmarks.told import QUEUE, TASK
 from tests.benchmarks.traffic import _SYMBOLS, BareExchange, paced
 from tests.harness.postgres import PostgresServer
@@ -291,12 +291,3 @@ class _Parts:
         wait_for(lambda: committed.keys() <= started().keys(), timeout=60, every=0.1, what="the bot was told of all")
         told = started()
         return sorted((told[intent_id] - at) / 1e6 for intent_id, at in committed.items())
-
-
-def summary(tracking: Tracking) -> dict[str, float]:
-    return {
-        "committed_p50": percentile(tracking.committed, 50),
-        "committed_p99": percentile(tracking.committed, 99),
-        "told_p50": percentile(tracking.told, 50),
-        "told_p99": percentile(tracking.told, 99),
-    }
