@@ -35,8 +35,9 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _line(request, "orders.position", _("Positions"), "pie_chart"),
                 _breaks(request),
                 _line(request, "orders.orderevent", _("Events"), "history"),
-                _line(request, "orders.risklimit", _("Risk limits"), "speed"),
+                _limits(request),
                 _line(request, "orders.risklimitchange", _("Changes of risk limits"), "manage_history"),
+                _asking(request),
             ],
         ),
         (
@@ -84,6 +85,18 @@ def _breaks(request: HttpRequest) -> dict[str, Any] | None:
     if line is None:
         return None
     return line | _badge(ReconciliationBreak.objects.filter(resolved_at__isnull=True).count(), "danger")
+
+
+def _limits(request: HttpRequest) -> dict[str, Any] | None:
+    line = _line(request, "orders.risklimit", _("Risk limits"), "speed")
+    return line and line | {"active": line["active"] and request.path != reverse("admin:orders_risklimit_ask")}
+
+
+def _asking(request: HttpRequest) -> dict[str, Any] | None:
+    if not request.user.has_perm("orders.simulate_gate"):
+        return None
+    address = reverse("admin:orders_risklimit_ask")
+    return {"title": _("Ask the gate"), "icon": "quiz", "link": address, "active": request.path == address}
 
 
 def _badge(count: int, variant: str) -> dict[str, Any]:

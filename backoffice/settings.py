@@ -138,6 +138,11 @@ BREAKER_FAILURES = env.int("BREAKER_FAILURES", default=10)
 BREAKER_WINDOW_SECONDS = env.float("BREAKER_WINDOW_SECONDS", default=30)
 BREAKER_OPEN_SECONDS = env.float("BREAKER_OPEN_SECONDS", default=15)
 BALANCE_MAX_AGE_SECONDS = 10.0
+MONEY_ASSETS = frozenset(
+    env.list("MONEY_ASSETS", default=["USDT", "USDC", "FDUSD", "TUSD", "DAI", "USD", "EUR", "GBP", "JPY", "TRY", "BRL"])
+)
+HALT_UNRESOLVED_ORDERS = env.int("HALT_UNRESOLVED_ORDERS", default=50)
+HALT_BREAKER_OPEN_SECONDS = env.float("HALT_BREAKER_OPEN_SECONDS", default=300)
 
 # -- The orchestrator ----------------------------------------------------------------------------------------------
 
@@ -205,6 +210,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "orders.send_order_events",
         "schedule": schedule(RESOLVE_INTERVAL_SECONDS),
         "options": {"expires": max(5.0, RESOLVE_INTERVAL_SECONDS)},
+    },
+    "apply-halt-rules": {
+        "task": "orders.apply_halt_rules",
+        "schedule": schedule(5.0),
+        "options": {"expires": 5},
     },
     "sync-accounts": {
         "task": "orders.sync_accounts",

@@ -50,10 +50,17 @@ VARIABLES = ("API_KEY", "API_SECRET", "API_SECRET_FILE", "REST_URL", "WS_URL")
 _VARIABLES_NOTE = gettext_lazy("As the web process sees them. Their values are shown nowhere.")
 _HALT_QUESTION = gettext_lazy("Halt trading? No new order is sent; open orders stay at the exchange.")
 _RESUME_QUESTION = gettext_lazy("Resume trading? Orders are sent again.")
+_REDUCE_QUESTION = gettext_lazy("Only reduce? Nothing is bought any more; what is held may be sold for money.")
+# Title and question of each verb.
+_VERBS = {
+    "halt": (gettext_lazy("Halt trading"), _HALT_QUESTION),
+    "reduce": (gettext_lazy("Only reduce"), _REDUCE_QUESTION),
+    "resume": (gettext_lazy("Resume trading"), _RESUME_QUESTION),
+}
 
 
 class TradingVerbs:
-    """Mixed into a ModelAdmin: the page that asks why, for halting and for resuming."""
+    """Mixed into a ModelAdmin: the page that asks why, for halting, reducing and resuming."""
 
     admin_site: admin.AdminSite
     opts: Any
@@ -72,7 +79,7 @@ class TradingVerbs:
         verb: str,
         back: str,
     ) -> HttpResponse:
-        """Ask for a reason, then halt or resume each account; None stands for all trading."""
+        """Ask for a reason, then switch each account; None stands for all trading, which cannot be reduced."""
         form = ReasonForm(request.POST if "confirmed" in request.POST else None)
         if form.is_valid():
             for account in accounts:
@@ -80,8 +87,8 @@ class TradingVerbs:
             return HttpResponseRedirect(back)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("Halt trading") if verb == "halt" else _("Resume trading"),
-            "question": _HALT_QUESTION if verb == "halt" else _RESUME_QUESTION,
+            "title": _VERBS[verb][0],
+            "question": _VERBS[verb][1],
             "opts": self.opts,
             "accounts": accounts,
             "verb": verb,
@@ -96,13 +103,17 @@ class TradingVerbs:
         actor = request.user.get_username()
         if verb == "halt":
             services.halt_trading(account=account, reason=reason, actor=actor)
+        elif verb == "reduce" and account is not None:
+            if not services.reduce_trading(account=account, reason=reason, actor=actor):
+                messages.error(request, f"{account.name}: {_('it is halted, and stays so: resume it first')}")
+                return
         else:
             try:
                 services.resume_trading(account=account, reason=reason, actor=actor)
             except services.UnsafeAccount as unsafe:
                 messages.error(request, str(unsafe))
                 return
-        done = _("trading halted") if verb == "halt" else _("trading resumed")
+        done = {"halt": _("trading halted"), "reduce": _("only reduces"), "resume": _("trading resumed")}[verb]
         whose = account.name if account else _("All accounts")
         messages.success(request, f"{whose}: {done}")
 
@@ -121,8 +132,8 @@ class ExchangeAccountAdmin(TradingVerbs, BreakerVerb, ModelAdmin):
         "unresolved_orders",
         "credentials_label",
     )
-    actions = ("halt_selected", "resume_selected")
-    actions_detail = ("halt_this", "resume_this", "force_breaker")
+    actions = ("halt_selected", "reduce_selected", "resume_selected")
+    actions_detail = ("halt_this", "reduce_this", "resume_this", "force_breaker")
     add_fieldsets = ((None, {"fields": ("name", "exchange", "environment", "is_enabled")}),)
     state_fields = ("state_label", "trading_state_reason", "last_synced_time", "balances_synced_time")
     stream_fields = ("stream_state", "stream_details")
@@ -201,6 +212,10 @@ class ExchangeAccountAdmin(TradingVerbs, BreakerVerb, ModelAdmin):
     def halt_selected(self, request: HttpRequest, queryset: QuerySet[ExchangeAccount]) -> HttpResponse:
         return self.switch(request, [*queryset], verb="halt", back=request.get_full_path())
 
+    @admin.action(description=gettext_lazy("Only reduce"), permissions=["halt"])
+    def reduce_selected(self, request: HttpRequest, queryset: QuerySet[ExchangeAccount]) -> HttpResponse:
+        return self.switch(request, [*queryset], verb="reduce", back=request.get_full_path())
+
     @admin.action(description=gettext_lazy("Resume trading"), permissions=["resume"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[ExchangeAccount]) -> HttpResponse:
         return self.switch(request, [*queryset], verb="resume", back=request.get_full_path())
@@ -214,6 +229,10 @@ class ExchangeAccountAdmin(TradingVerbs, BreakerVerb, ModelAdmin):
     )
     def halt_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._switch_this(request, object_id, verb="halt")
+
+    @action(description=gettext_lazy("Only reduce"), permissions=["halt"], url_path="reduce", icon="trending_down")
+    def reduce_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._switch_this(request, object_id, verb="reduce")
 
     @action(description=gettext_lazy("Resume trading"), permissions=["resume"], url_path="resume", icon="play_arrow")
     def resume_this(self, request: HttpRequest, object_id: str) -> HttpResponse:

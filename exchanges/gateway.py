@@ -273,7 +273,7 @@ class Gateway:
         passage = self._passage(name, call, parameters)
         budget = budgets.budget_of(self._account)
         try:
-            limits.admit(passage, budget)
+            is_probe = limits.admit(passage, budget)
         except NotSent as refused:
             metrics.count("exchange_calls", **self._labels(name, refused))
             self._log(name, call, refused, 0.0, client_order_id)
@@ -288,7 +288,7 @@ class Gateway:
                     self._wire.cleaned(f"not the answer that was asked for: {problem}"), http_status=outcome.status
                 )
         counter = metrics.counter("exchange_calls", **self._labels(name, error))
-        limits.note(passage, budget, _answer(outcome, error), counter=counter)
+        limits.note(passage, budget, _answer(outcome, error), is_probe=is_probe, counter=counter)
         self._log(name, call, error, clock.monotonic() - started, client_order_id)
         if error is None:
             return result

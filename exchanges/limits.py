@@ -1,10 +1,10 @@
 """The exchange's patience, shared: one weight budget per address, one order budget per account, one breaker per account
 and kind of call, for all processes together, in Redis.
 
-Before a request leaves, `admit` asks one Lua script; after it, `note` tells another. Who may not go now gets
-`NotSent(retry_after)`; nobody waits in here. Cancels pass before status queries, these before new orders, these before
-history: each lane may use the budget up to its own share. The exchange's own counts correct ours upwards, and a 429, a
-418 or a WAF page stops the whole address in every process until the exchange's Retry-After.
+Before a request leaves, `admit` asks one Lua script; after it, `note` tells another what is new. Who may not go now
+gets `NotSent(retry_after)`; nobody waits in here. Cancels pass before status queries, these before new orders, these
+before history: each lane may use the budget up to its own share. The exchange's own counts correct ours upwards, and a
+429, a 418 or a WAF page stops the whole address in every process until the exchange's Retry-After.
 
 With Redis away a worker places nothing, and cancels and single queries go on under a small local limit. A stop that the
 exchange has told a process itself holds there even so. Else a process that is no worker (a shell, a test, eager mode)
@@ -73,6 +73,11 @@ class Passage:
     lane: Lane
     weight: int
 
+    @property
+    def costs_only_if_it_fails(self) -> bool:
+        """A placement or a cancel that succeeds costs nothing, by the exchange's rule since 2026-04."""
+        return self.kind is not Kind.READ
+
 
 @dataclass(frozen=True, slots=True)
 class OrderLimit:
@@ -112,8 +117,10 @@ def read_budget(rate_limits: Sequence[Mapping[str, Any]]) -> Budget:
 # -- the two scripts -----------------------------------------------------------------------------------------------
 
 # KEYS: stop of the address, stop of this kind of call, weight of this minute, breaker; one key for each order limit.
-# ARGV: weight, ceiling, milliseconds left in this minute, probe milliseconds; then limit and window end for each.
-# Answer: {0 or milliseconds to wait, why}.
+# ARGV: weight, ceiling, milliseconds left in this minute, probe milliseconds, weight to count now; then limit and
+# window end for each.
+# Answer: {0 or milliseconds to wait, why}, and if it may go: 1 for a probe, then the count of each key from the third
+# on but the breaker's.
 _ADMIT = """
 local stop = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
 if stop > 0 then return {stop, 'stopped by the exchange'} end
@@ -127,7 +134,7 @@ end
 local used = tonumber(redis.call('GET', KEYS[3]) or '0')
 if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return {tonumber(ARGV[3]), 'request weight used up'} end
 for i = 5, #KEYS do
-  local at = 5 + (i - 5) * 2
+  local at = 6 + (i - 5) * 2
   if tonumber(redis.call('GET', KEYS[i]) or '0') + 1 > tonumber(ARGV[at]) then
     return {tonumber(ARGV[at + 1]), 'order limit used up'}
   end
@@ -136,28 +143,28 @@ end
 if opened and not redis.call('SET', KEYS[4] .. ':probe', '1', 'NX', 'PX', ARGV[4]) then
   return {1000, 'breaker half-open'}
 end
-redis.call('INCRBY', KEYS[3], ARGV[1])
+local answer = {0, '', opened and 1 or 0, redis.call('INCRBY', KEYS[3], ARGV[5])}
 redis.call('PEXPIRE', KEYS[3], 120000)
 for i = 5, #KEYS do
-  redis.call('INCR', KEYS[i])
-  redis.call('PEXPIRE', KEYS[i], tonumber(ARGV[5 + (i - 5) * 2 + 1]) + 60000)
+  answer[#answer + 1] = redis.call('INCR', KEYS[i])
+  redis.call('PEXPIRE', KEYS[i], tonumber(ARGV[6 + (i - 5) * 2 + 1]) + 60000)
 end
-return {0, ''}
+return answer
 """
 
 # KEYS: as above, then the hash of the counters.
-# ARGV: stop milliseconds, stop milliseconds of this kind, weight that was not spent, weight the exchange counts (0:
+# ARGV: stop milliseconds, stop milliseconds of this kind, weight to count now, weight the exchange counts (0:
 # unknown), failed (1, 0, -1: says nothing), failures allowed, window milliseconds, open milliseconds; then the
-# exchange's count for each order limit; last the counter to add one to.
+# exchange's count for each order limit; last the counter to add one to, if any.
 _NOTE = """
 for i = 1, 2 do
   local stop = tonumber(ARGV[i])
   if stop > 0 and stop > redis.call('PTTL', KEYS[i]) then redis.call('SET', KEYS[i], '1', 'PX', stop) end
 end
-local used = tonumber(redis.call('GET', KEYS[3]) or '0')
-if tonumber(ARGV[3]) > 0 then used = redis.call('DECRBY', KEYS[3], ARGV[3]) end
+local used = redis.call('INCRBY', KEYS[3], ARGV[3])
+redis.call('PEXPIRE', KEYS[3], 120000)
 if tonumber(ARGV[4]) > used then redis.call('SET', KEYS[3], ARGV[4], 'PX', 120000) end
-redis.call('HINCRBY', KEYS[#KEYS], ARGV[#ARGV], 1)
+if ARGV[#ARGV] ~= '' then redis.call('HINCRBY', KEYS[#KEYS], ARGV[#ARGV], 1) end
 for i = 5, #KEYS - 1 do
   local counted = tonumber(ARGV[9 + i - 5])
   if counted > tonumber(redis.call('GET', KEYS[i]) or '0') then redis.call('SET', KEYS[i], counted, 'KEEPTTL') end
@@ -199,43 +206,66 @@ class Answer:
     order_counts: Mapping[int, int] | None = None
 
 
-def admit(passage: Passage, budget: Budget) -> None:
-    """Let the request leave now, counting it, or raise `NotSent` with the seconds to wait."""
+def admit(passage: Passage, budget: Budget) -> bool:
+    """Let the request leave now, counting it, or raise `NotSent` with the seconds to wait.
+
+    True for the one request by which a breaker finds out whether the exchange is back.
+    """
     now_ms = clock.now_ms()
     keys, windows = _keys(passage, budget, now_ms)
     minute_left = 60_000 - now_ms % 60_000
     ceiling = budget.weight_per_minute * SHARES[passage.lane] // 100
-    arguments: list[int] = [passage.weight, ceiling, minute_left, settings.EXCHANGE_REQUEST_TIMEOUT_MS + 1000]
+    arguments: list[int] = [
+        passage.weight,
+        ceiling,
+        minute_left,
+        settings.EXCHANGE_REQUEST_TIMEOUT_MS + 1000,
+        0 if passage.costs_only_if_it_fails else passage.weight,
+    ]
     for limit, left_ms in windows:
         arguments += [limit.limit, left_ms]
     try:
-        wait_ms, why = cast("tuple[int, str]", _run(_ADMIT, keys, arguments))
+        wait_ms, why, *admitted = cast("tuple[Any, ...]", _run(_ADMIT, keys, arguments))
     except _RedisAway:
         _admit_alone(passage, keys[:2])
-        return
+        return True
     if wait_ms > 0:
         raise NotSent(why, retry_after=wait_ms / 1000)
+    is_probe, *counts = admitted
+    if len(_known_counts) > _MOST_KNOWN:
+        _known_counts.clear()
+    _known_counts.update(zip(_counted(keys), counts, strict=True))  # may be less than before: Redis may forget
+    return bool(is_probe)
 
 
-def note(passage: Passage, budget: Budget, answer: Answer, *, counter: str) -> None:
-    """Tell what came of a request that was admitted, and count it (`metrics.counter`) on the way. Never raises."""
+def note(passage: Passage, budget: Budget, answer: Answer, *, is_probe: bool = True, counter: str = "") -> None:
+    """Tell what came of a request that was admitted, and count it (`metrics.counter`) on the way. Never raises.
+
+    A sound answer that says nothing new is not told: that is one message less for almost every order.
+    """
     keys, windows = _keys(passage, budget, clock.now_ms())
-    counts = answer.order_counts or {}
+    told = answer.order_counts or {}
+    counts = [answer.used_weight, *(told.get(limit.seconds, 0) for limit, _ in windows)]
+    spent = passage.weight if passage.costs_only_if_it_fails and not answer.succeeded else 0
+    is_sound = answer.failed is False and not is_probe and not spent
     stop_ms, of_one_kind = _stop_ms(answer), answer.code == TOO_MANY_ORDERS
+    if is_sound and not stop_ms and not _exceed_what_is_known(_counted(keys), counts):
+        if counter:
+            metrics.count_soon(counter)
+        return
     if stop_ms > 0:
         key = keys[of_one_kind]
         _stops[key] = max(_stops.get(key, 0.0), clock.monotonic() + stop_ms / 1000)
     arguments: list[int | str] = [
         0 if of_one_kind else stop_ms,
         stop_ms if of_one_kind else 0,
-        # A placement or a cancel that succeeded costs nothing, by the exchange's rule since 2026-04.
-        passage.weight if answer.succeeded and passage.kind is not Kind.READ else 0,
-        answer.used_weight,
+        spent,
+        counts[0],
         -1 if answer.failed is None else int(answer.failed),
         settings.BREAKER_FAILURES,
         int(settings.BREAKER_WINDOW_SECONDS * 1000),
         int(settings.BREAKER_OPEN_SECONDS * 1000),
-        *(counts.get(limit.seconds, 0) for limit, _ in windows),
+        *counts[1:],
         counter,
     ]
     try:
@@ -246,6 +276,20 @@ def note(passage: Passage, budget: Budget, answer: Answer, *, counter: str) -> N
         log.warning(
             "breaker_opened" if changed == 1 else "breaker_closed", account=passage.account, kind=str(passage.kind)
         )
+
+
+# By key, what the shared counts were when they were last asked for; a key is of one window of time.
+_known_counts: dict[str, int] = {}
+_MOST_KNOWN = 256
+
+
+def _counted(keys: Sequence[str]) -> list[str]:
+    """The keys of the counts: of weight, and of each order limit."""
+    return [keys[2], *keys[4:]]
+
+
+def _exceed_what_is_known(keys: Sequence[str], counts: Sequence[int]) -> bool:
+    return any(count > _known_counts.get(key, 0) for key, count in zip(keys, counts, strict=True))
 
 
 def force_breaker(account: str, kind: Kind, state: str | None) -> None:

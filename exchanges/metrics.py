@@ -6,7 +6,11 @@ for its statistics. A Redis that lost its data starts from zero, as a Prometheus
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import threading
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -37,8 +41,59 @@ def count(name: str, **labels: str) -> None:
         _paused_until = clock.monotonic() + PAUSE_SECONDS
 
 
+FLUSH_SECONDS = 0.5
+
+_pending: Counter[str] = Counter()
+_pending_lock = threading.Lock()
+_is_flush_due = False
+
+
+def count_soon(field: str) -> None:
+    """Add one to a counter (`counter`), together with all others of this half second."""
+    global _is_flush_due
+    with _pending_lock:
+        _pending[field] += 1
+        if _is_flush_due:
+            return
+        _is_flush_due = True
+    timer = threading.Timer(FLUSH_SECONDS, flush)
+    timer.daemon = True
+    timer.start()
+
+
+@atexit.register
+def flush() -> None:
+    """Write what `count_soon` holds back."""
+    global _is_flush_due, _paused_until
+    with _pending_lock:
+        counts = dict(_pending)
+        _pending.clear()
+        _is_flush_due = False
+    if not counts or clock.monotonic() < _paused_until:
+        return
+    try:
+        pipeline = _redis(settings.REDIS_URL).pipeline(transaction=False)
+        for field, number in counts.items():
+            pipeline.hincrby(KEY, field, number)
+        pipeline.execute()
+    except Exception:  # noqa: BLE001  as above
+        _paused_until = clock.monotonic() + PAUSE_SECONDS
+
+
+def _forget_pending() -> None:
+    """In a forked child: what its parent counted, its parent writes; and the timer is not here."""
+    global _is_flush_due, _pending_lock
+    _pending_lock = threading.Lock()
+    _pending.clear()
+    _is_flush_due = False
+
+
+os.register_at_fork(after_in_child=_forget_pending)
+
+
 def read_counters() -> dict[tuple[str, Labels], int]:
     """Every counter: (name, sorted labels) -> count. Empty while Redis is away."""
+    flush()
     try:
         stored = _redis(settings.REDIS_URL).hgetall(KEY)
         return {_parsed(str(field)): int(value) for field, value in stored.items()}

@@ -362,6 +362,34 @@ def halt_trading(*, account: ExchangeAccount | None, reason: str, actor: str) ->
     _set_trading(account, halted=True, reason=reason, actor=actor)
 
 
+def halt_by_rule(*, account: ExchangeAccount, reason: str, actor: str) -> bool:
+    """Halt an account; False where it is halted already, by a person or another rule: that reason stays."""
+    return _restrict(account, TradingState.HALTED, reason=reason, actor=actor)
+
+
+def reduce_trading(*, account: ExchangeAccount, reason: str, actor: str) -> bool:
+    """Have an account only lower its positions from now on, until it is resumed.
+
+    False for one that is halted: it stays so, as to let it sell again is to resume it.
+    """
+    return _restrict(account, TradingState.REDUCING, reason=reason, actor=actor)
+
+
+def _restrict(account: ExchangeAccount, state: TradingState, *, reason: str, actor: str) -> bool:
+    """For an account that is not halted, decided where its state is written."""
+    if not reason.strip():
+        raise ValueError("reason: say why")
+    with transaction.atomic():
+        _before_later_claims()
+        rows = ExchangeAccount.objects.filter(pk=account.pk).exclude(trading_state=TradingState.HALTED)
+        done = bool(rows.update(trading_state=state, trading_state_reason=reason))
+    account.refresh_from_db(fields=["trading_state", "trading_state_reason"])
+    if done:
+        name = "trading_halted" if state == TradingState.HALTED else "trading_reduced"
+        log.warning(name, account=account.name, reason=reason, actor=actor)
+    return done
+
+
 class UnsafeAccount(ValueError):
     """A live account's API key may do what it must not; the account stays halted."""
 
@@ -427,6 +455,12 @@ def breaker_states(account: ExchangeAccount) -> dict[str, str]:
             return dict.fromkeys(map(str, limits.Kind), state)  # each further question would wait in vain, too
         states[str(kind)] = state
     return states
+
+
+def placing_is_broken(account: ExchangeAccount) -> bool | None:
+    """Is the breaker of placing open by its own judgement? None: Redis, which holds it, does not answer."""
+    state = limits.breaker_state(account.name, limits.Kind.PLACE)
+    return None if state == "unknown" else state == "open"
 
 
 def _set_trading(account: ExchangeAccount | None, *, halted: bool, reason: str, actor: str) -> None:

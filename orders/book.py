@@ -98,6 +98,13 @@ def open_account_break(
     log.warning("break_opened", kind=str(kind), subject=subject, order_id=str(order.pk) if order else None)
 
 
+def close_account_breaks(account_id: int, kind: BreakKind, *, resolution: str) -> None:
+    """Of the account itself, not of its orders."""
+    ReconciliationBreak.objects.filter(account_id=account_id, order=None, kind=kind, resolved_at__isnull=True).update(
+        resolved_at=clock.now(), resolution=resolution
+    )
+
+
 def close_breaks(order: Order, kind: BreakKind, *, resolution: str) -> None:
     ReconciliationBreak.objects.filter(order=order, kind=kind, resolved_at__isnull=True).update(
         resolved_at=clock.now(), resolution=resolution

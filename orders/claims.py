@@ -38,19 +38,29 @@ from orders.models import (
     Outcome,
     ReconciliationBreak,
 )
-from orders.risk import Denial, Figures, check_balance, check_figures, check_instrument, check_standing, quantise
+from orders.risk import (
+    Denial,
+    Figures,
+    check_balance,
+    check_figures,
+    check_instrument,
+    check_reducing,
+    check_standing,
+    quantise,
+)
 from orders.risk_limits import (
     PRICE_ASKED_WITHIN,
     PRICE_KNOWN_FOR,
+    LastTrade,
     Limits,
     check_limits,
     check_usage,
+    market_spending,
     needs_price,
-    notional_of,
     with_live_defaults,
 )
 from orders.states import OrderStatus, next_status
-from orders.usage import lock_rows, read_usage
+from orders.usage import read_usage
 
 PAST_DEADLINE = "PAST_DEADLINE"
 INTENT_CONFLICT = "INTENT_CONFLICT"
@@ -315,8 +325,11 @@ def decide(
     if denial := check_instrument(facts.rules, intent.symbol, figures):
         return denial, figures
     assert facts.rules is not None
+    if denial := check_reducing(facts.standing, facts.rules, settings.MONEY_ASSETS):
+        return denial, figures
     quantised = quantise(facts.rules, figures)
-    if denial := check_figures(facts.rules, figures, quantised):
+    last = _known_trade(facts, now)
+    if denial := check_figures(facts.rules, figures, quantised, last.price if last else None):
         return denial, quantised
     if facts.rules.is_paused:
         if Remedy.SYMBOL not in conditions.remedied:
@@ -325,6 +338,7 @@ def decide(
     _require_fresh(facts, conditions, now)
     if denial := _check_limits(intent, facts, facts.rules, quantised, conditions, now):
         return denial, quantised
+    _require_price(facts, facts.rules, quantised, conditions, now)
     return _check_balance(facts, facts.rules, quantised, conditions, now), quantised
 
 
@@ -334,7 +348,7 @@ def _check_limits(
     """The firm's own limits; an account without any pays nothing for them."""
     limits: Sequence[Limits] = facts.limits
     if facts.environment == Environment.LIVE:
-        limits = with_live_defaults(limits)
+        limits = with_live_defaults(limits, in_money=rules.quote_asset in settings.MONEY_ASSETS)
     if not limits:
         return None
     last = facts.last_trade
@@ -344,9 +358,9 @@ def _check_limits(
     if denial := check_limits(limits, rules, quantised, last, now):
         return denial
     counting = [row for row in limits if row.needs_usage]
-    lock_rows(counting)
-    for row in counting:
-        usage = read_usage(row, facts.account_id, intent, rules, now)
+    if not counting:
+        return None
+    for row, usage in zip(counting, read_usage(counting, facts.account_id, intent, rules, now), strict=True):
         if denial := check_usage(row, usage, rules, quantised, last):
             return denial
     return None
@@ -364,6 +378,17 @@ def _require_fresh(facts: GateFacts, conditions: Conditions, now: datetime) -> N
             raise RemedyNeeded(Remedy.CATCH_UP)
     if Remedy.BALANCES not in done and _older(facts.balances_synced_at, now, settings.BALANCE_MAX_AGE_SECONDS):
         raise RemedyNeeded(Remedy.BALANCES)
+
+
+def _require_price(
+    facts: GateFacts, rules: InstrumentRules, quantised: Figures, done: Conditions, now: datetime
+) -> None:
+    """What a market order may spend, the last trade tells: it is asked for first where none is known, or an old one."""
+    if _spent(facts, rules, quantised, now)[1] is not None:
+        return
+    if Remedy.PRICE not in done.remedied:
+        raise RemedyNeeded(Remedy.PRICE)
+    raise NotSent(f"no trade on {rules.symbol} is known to tell what a market order may spend", retry_after=None)
 
 
 def _older(moment: datetime | None, now: datetime, seconds: float) -> bool:
@@ -388,14 +413,19 @@ def _check_balance(
 def _spent(
     facts: GateFacts, rules: InstrumentRules, figures: Figures, now: datetime | None
 ) -> tuple[str, Decimal | None]:
-    """Asset and amount that the order may spend. A market buy's is worked out from the last trade, if that is known and
-    fresh; else it is not guessed, and the exchange decides.
+    """Asset and amount that the order may spend; None where the market's price tells it, and the last trade is not
+    known or was asked for too long ago.
     """
     asset, amount = figures.spent(rules)
-    last = facts.last_trade
-    if amount is None and last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR:
-        amount = notional_of(figures, last)
+    if amount is None:
+        amount = market_spending(figures, _known_trade(facts, now))
     return asset, amount
+
+
+def _known_trade(facts: GateFacts, now: datetime | None) -> LastTrade | None:
+    """The last trade, if it was asked for within `PRICE_KNOWN_FOR`."""
+    last = facts.last_trade
+    return last if last is not None and now is not None and now - last.asked_at <= PRICE_KNOWN_FOR else None
 
 
 def _money_is_on_its_way(text: str) -> NotSent:

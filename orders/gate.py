@@ -166,7 +166,7 @@ _WHOLE = frozenset(
         "identical_window",
     }
 )
-_TEXT = frozenset({"symbol", "strategy", "currency"})
+_TEXT = frozenset({"symbol", "strategy", "currency", "allowed_symbols"})
 
 
 def _limits(found: str | list[list[str | None]] | None) -> tuple[Limits, ...]:

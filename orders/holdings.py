@@ -10,6 +10,8 @@ quote asset is worth in another. `cost` is what the present quantity was paid fo
 - A sell of more than is held leaves a negative quantity with a negative cost (what was received for it): what was sold
   was brought in by a deposit, or borrowed. Buying it back realises the difference, by the same formula.
 - A commission in a third asset (BNB) cannot be told in the quote asset from the trades alone: it is added up apart.
+- A result belongs to the UTC day of its trade. The result of the last day that had a trade is kept beside the whole; a
+  trade of an earlier day that comes after it counts in the whole alone.
 
 Every figure has 18 decimals; only the cost taken off is ever rounded, half even, and what is rounded away stays in the
 cost of the rest: quantity and `cost - realised` are exact always, and a fold in parts equals the fold of the whole.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from exchanges.types import EXACT, Side
@@ -43,7 +45,10 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Of `base_asset`, in figures of `quote_asset`. `fees` holds commissions in third assets, by asset."""
+    """Of `base_asset`, in figures of `quote_asset`. `fees` holds commissions in third assets, by asset.
+
+    `day_realised` and `day_fees` are what `day`, the last with a trade, has added to `realised` and `fees`.
+    """
 
     base_asset: str
     quote_asset: str
@@ -52,6 +57,9 @@ class Holding:
     realised: Decimal = ZERO
     fees: Mapping[str, Decimal] = field(default_factory=dict)
     trades: int = 0
+    day: date | None = None
+    day_realised: Decimal = ZERO
+    day_fees: Mapping[str, Decimal] = field(default_factory=dict)
 
     @property
     def average_cost(self) -> Decimal | None:
@@ -88,12 +96,24 @@ def _after(holding: Holding, trade: Trade) -> Holding:
         moved, paid = trade.quantity, EXACT.add(trade.quote_quantity, in_quote)
     else:
         moved, paid = EXACT.minus(trade.quantity), EXACT.subtract(in_quote, trade.quote_quantity)
-    fees = holding.fees
-    if trade.commission and not in_base and not in_quote:
-        known = fees.get(trade.commission_asset, ZERO)
-        fees = {**fees, trade.commission_asset: EXACT.add(known, trade.commission)}
-    holding = _moved(replace(holding, fees=fees, trades=holding.trades + 1), moved, paid)
-    return _charged(holding, in_base, is_buy=trade.side is Side.BUY)
+    apart = {} if not trade.commission or in_base or in_quote else {trade.commission_asset: trade.commission}
+    counted = replace(holding, fees=_sum(holding.fees, apart), trades=holding.trades + 1)
+    after = _charged(_moved(counted, moved, paid), in_base, is_buy=trade.side is Side.BUY)
+    return _on_its_day(after, trade.traded_at.date(), EXACT.subtract(after.realised, holding.realised), apart)
+
+
+def _on_its_day(holding: Holding, day: date, realised: Decimal, fees: Mapping[str, Decimal]) -> Holding:
+    if holding.day is not None and day < holding.day:
+        return holding
+    if holding.day == day:
+        realised, fees = EXACT.add(holding.day_realised, realised), _sum(holding.day_fees, fees)
+    return replace(holding, day=day, day_realised=realised, day_fees=fees)
+
+
+def _sum(fees: Mapping[str, Decimal], more: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+    if not more:
+        return fees
+    return {**fees, **{asset: EXACT.add(fees.get(asset, ZERO), amount) for asset, amount in more.items()}}
 
 
 def _moved(holding: Holding, quantity: Decimal, paid: Decimal) -> Holding:

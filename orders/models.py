@@ -312,6 +312,9 @@ class Position(models.Model):
     realised = ExactDecimalField(_("realised result"), default=0)
     fees = models.JSONField(_("commissions in other assets"), default=dict)  # asset -> decimal text
     trades = models.PositiveIntegerField(_("trades"), default=0)
+    day = models.DateField(null=True)  # UTC, of the last trade; what it has added follows
+    day_realised = ExactDecimalField(default=0)
+    day_fees = models.JSONField(default=dict)
     last_price = ExactDecimalField(_("last price"), null=True)
     fee_prices = models.JSONField(default=dict)  # of each asset of `fees` that could be priced
     priced_at = models.DateTimeField(_("priced at"), null=True)
@@ -354,6 +357,7 @@ class BreakKind(models.TextChoices):
     EXCHANGE_RESET = "EXCHANGE_RESET", _("the exchange knows none of our orders")
     UNREADABLE_EVENT = "UNREADABLE_EVENT", _("an event that we could not read or apply")
     MISSING_AT_EXCHANGE = "MISSING_AT_EXCHANGE", _("an open order that the exchange does not know")
+    HALTED_BY_RULE = "HALTED_BY_RULE", _("an account was halted by a rule")
 
 
 class ReconciliationBreak(models.Model):
@@ -402,8 +406,17 @@ class RiskLimit(models.Model):
     currency = models.CharField(
         _("currency"), max_length=32, default="USDT", help_text=_("Of the amounts below: a quote asset.")
     )
+    allowed_symbols = models.TextField(
+        _("allowed symbols"), blank=True, default="", help_text=_("Only these, parted by spaces. Empty: every symbol.")
+    )
     max_order_notional = ExactDecimalField(_("notional of one order"), null=True, blank=True)
     max_notional_per_day = ExactDecimalField(_("notional of a day (UTC)"), null=True, blank=True)
+    max_daily_loss = ExactDecimalField(
+        _("realised loss of a day (UTC)"),
+        null=True,
+        blank=True,
+        help_text=_("Net of commissions, by average cost. Of the row's symbol, or of all of the account's."),
+    )
     max_open_orders = models.PositiveIntegerField(_("open orders"), null=True, blank=True)
     max_orders_per_second = models.PositiveIntegerField(_("orders in a second"), null=True, blank=True)
     max_orders_per_day = models.PositiveIntegerField(_("orders in a day (UTC)"), null=True, blank=True)
@@ -422,6 +435,7 @@ class RiskLimit(models.Model):
     class Meta:
         verbose_name = _("risk limit")
         verbose_name_plural = _("risk limits")
+        permissions: ClassVar = [("simulate_gate", _("Can ask what the gate would answer"))]
         constraints: ClassVar = [
             # Also the gate's look-up by account.
             models.UniqueConstraint(
@@ -431,6 +445,12 @@ class RiskLimit(models.Model):
 
     def __str__(self) -> str:
         return " ".join(filter(None, [str(self.account), self.symbol, self.strategy, self.currency]))
+
+    def clean(self) -> None:
+        """As orders are written: a limit for `btc/usdt` would bind nobody."""
+        self.symbol = self.symbol.replace("/", "").strip().upper()
+        self.currency = self.currency.strip().upper()
+        self.strategy = self.strategy.strip()
 
 
 class RiskLimitChange(models.Model):
@@ -450,3 +470,13 @@ class RiskLimitChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject} {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class BrokenPlacing(models.Model):
+    """Since when `orders.halt_rules` has seen an account's breaker of placing open. No row: it was not."""
+
+    account = models.OneToOneField(ExchangeAccount, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    since = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.since:%Y-%m-%d %H:%M:%S}"

@@ -169,6 +169,9 @@ def _holding(row: Position) -> Holding:
         realised=row.realised,
         fees={asset: Decimal(amount) for asset, amount in row.fees.items()},
         trades=row.trades,
+        day=row.day,
+        day_realised=row.day_realised,
+        day_fees={asset: Decimal(amount) for asset, amount in row.day_fees.items()},
     )
 
 
@@ -181,6 +184,9 @@ def _columns(holding: Holding) -> dict[str, Any]:
         "realised": holding.realised,
         "fees": {asset: plain(amount) for asset, amount in holding.fees.items()},
         "trades": holding.trades,
+        "day": holding.day,
+        "day_realised": holding.day_realised,
+        "day_fees": {asset: plain(amount) for asset, amount in holding.day_fees.items()},
     }
 
 

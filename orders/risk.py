@@ -5,6 +5,7 @@ Each refusal has a stable code, and a text that holds both figures.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -62,8 +63,26 @@ def check_standing(standing: AccountStanding, side: Side) -> Denial | None:
     if standing.trading_state == "HALTED":
         return Denial("HALTED", f"the account is halted: {standing.trading_state_reason}")
     if standing.trading_state == "REDUCING" and side is Side.BUY:
-        return Denial("REDUCING", f"the account may only reduce: {standing.trading_state_reason}")
+        return Denial("REDUCING", f"a buy lowers no position, and {_only_reducing(standing)}")
     return None
+
+
+def check_reducing(standing: AccountStanding, rules: InstrumentRules, money: Collection[str]) -> Denial | None:
+    """While the account is REDUCING: does the order lower a position, and raise none?
+
+    A position is what the account holds of an asset that is no money, however it came in: bought here, elsewhere, or
+    deposited. Spot knows no short: a sale lowers it, up to all that is held (of more, `check_balance` says so), and a
+    buy never does (`check_standing`). A sale for another asset that is no money, say on ETHBTC, takes up a position in
+    that one: one risk for another, and refused. `money` names the assets that are money (`MONEY_ASSETS`).
+    """
+    if standing.trading_state != "REDUCING" or rules.quote_asset in money:
+        return None
+    text = f"a sale on {rules.symbol} takes up {rules.quote_asset}, which is none of {', '.join(sorted(money))}"
+    return Denial("REDUCING", f"{text}, and {_only_reducing(standing)}")
+
+
+def _only_reducing(standing: AccountStanding) -> str:
+    return f"the account may only reduce: {standing.trading_state_reason}"
 
 
 def check_instrument(rules: InstrumentRules | None, symbol: str, figures: Figures) -> Denial | None:
@@ -95,8 +114,14 @@ def quantise(rules: InstrumentRules, figures: Figures) -> Figures:
     )
 
 
-def check_figures(rules: InstrumentRules, requested: Figures, quantised: Figures) -> Denial | None:
-    """Do the quantised figures pass the instrument's filters?"""
+def check_figures(
+    rules: InstrumentRules, requested: Figures, quantised: Figures, last_price: Decimal | None = None
+) -> Denial | None:
+    """Do the quantised figures pass the instrument's filters?
+
+    Those that go by the market's price go by the last trade's, where that is known. Those that count what is open or
+    held (MAX_NUM_ORDERS, MAX_NUM_ALGO_ORDERS, MAX_POSITION) are left to the exchange, who alone knows it for certain.
+    """
     for name in ("quantity", "quote_quantity", "price", "stop_price"):
         value = getattr(quantised, name)
         if value is not None and value <= 0:
@@ -109,6 +134,7 @@ def check_figures(rules: InstrumentRules, requested: Figures, quantised: Figures
         quote_quantity=quantised.quote_quantity,
         price=quantised.price,
         stop_price=quantised.stop_price,
+        reference_price=last_price,
     )
     return Denial(violation.code, violation.text) if violation else None
 

@@ -7,16 +7,19 @@ from typing import Any
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
 from exchanges.pages import ReadOnlyRecords, document, figure, moment
 from exchanges.types import plain
+from orders.desk.asking import ask_gate
 from orders.models import RiskLimit, RiskLimitChange
 
 _SCOPE = ("account", "symbol", "strategy", "currency")
-_MONEY = ("max_order_notional", "max_notional_per_day", "max_position", "max_price_distance")
+_WORDS = ("allowed_symbols",)
+_MONEY = ("max_order_notional", "max_notional_per_day", "max_daily_loss", "max_position", "max_price_distance")
 _COUNTS = (
     "max_open_orders",
     "max_orders_per_second",
@@ -31,6 +34,7 @@ def figures_of(limit: RiskLimit) -> dict[str, Any]:
     """What a row says, as JSON: decimals as text, what is not limited left out."""
     found: dict[str, Any] = {name: str(getattr(limit, name)) for name in _SCOPE}
     found |= {name: plain(value) for name in _MONEY if (value := getattr(limit, name)) is not None}
+    found |= {name: value for name in _WORDS if (value := getattr(limit, name))}
     return found | {name: value for name in _COUNTS if (value := getattr(limit, name)) is not None}
 
 
@@ -49,11 +53,18 @@ def note_change(before: RiskLimit | None, after: RiskLimit | None, *, actor: str
 
 @admin.register(RiskLimit)
 class RiskLimitAdmin(ModelAdmin):
-    list_display = (*_SCOPE, *(figure(RiskLimit, name) for name in _MONEY), *_COUNTS)
+    list_display = (*_SCOPE, *_WORDS, *(figure(RiskLimit, name) for name in _MONEY), *_COUNTS)
     list_select_related = ("account",)
     list_filter = ("account",)
     ordering = ("account", "symbol", "strategy")
-    fields = (*_SCOPE, *_MONEY, *_COUNTS)
+    fields = (*_SCOPE, *_WORDS, *_MONEY, *_COUNTS)
+
+    def get_urls(self) -> list[Any]:
+        return [path("ask/", self.admin_site.admin_view(self.ask), name="orders_risklimit_ask"), *super().get_urls()]
+
+    def ask(self, request: HttpRequest) -> HttpResponse:
+        """What the gate would answer to an order."""
+        return ask_gate(request, self.admin_site)
 
     def save_model(self, request: HttpRequest, obj: RiskLimit, form: Any, change: bool) -> None:
         with transaction.atomic():

@@ -228,7 +228,7 @@ def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: f
     """Send the claimed request once and record what is known of it then."""
     order, attempt = claim.order, claim.attempt
     memory.remember(account.name, attempt.client_order_id)
-    log.info("order_claimed", **log_fields(order), client_order_id=attempt.client_order_id)
+    log.debug("order_claimed", **log_fields(order), client_order_id=attempt.client_order_id)
     try:
         report = gateway.place(claim.request())
     except OrderRejected as error:

@@ -12,9 +12,9 @@ from django.db import transaction
 from exchanges import clock
 from exchanges.errors import NotSent
 from exchanges.types import plain, to_ms
-from orders.claims import Conditions, Remedy, decide, facts_for
+from orders.claims import Conditions, Remedy, decide, facts_for, figures_of
 from orders.intents import parse_intent
-from orders.risk import Figures
+from orders.risk import Figures, quantise
 
 PASSES = "PASSES"
 WAITS = "WAITS"
@@ -22,10 +22,14 @@ WAITS = "WAITS"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`code` is `PASSES`, `WAITS`, or the code that the order would be denied with."""
+    """`code` is `PASSES`, `WAITS`, or the code that the order would be denied with.
+
+    `figures` are what the exchange would see, on its grid; None where the instrument is not known.
+    """
 
     code: str
     text: str
+    figures: Figures | None = None
 
     @property
     def passes(self) -> bool:
@@ -42,13 +46,14 @@ def simulate_gate(arguments: Mapping[str, Any]) -> Answer:
     with transaction.atomic():
         facts = facts_for(intent)
         conditions = Conditions(facts.account_id, facts.environment, to_ms(now), now, frozenset(Remedy))
+        sent_as = None if facts.rules is None else quantise(facts.rules, figures_of(intent))
         try:
             denial, figures = decide(intent, facts, conditions, None, now)
         except NotSent as error:
-            return Answer(WAITS, error.message)
+            return Answer(WAITS, error.message, sent_as)
     if denial is not None:
-        return Answer(denial.code, denial.text)
-    return Answer(PASSES, f"would be sent as {_shown(intent.symbol, figures)}")
+        return Answer(denial.code, denial.text, sent_as)
+    return Answer(PASSES, f"would be sent as {_shown(intent.symbol, figures)}", figures)
 
 
 def _shown(symbol: str, figures: Figures) -> str:

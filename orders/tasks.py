@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 from exchanges import clock, metrics
 from exchanges.errors import AccountError, GatewayError
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, notices, positions, reconcile, services
+from orders import catchup, compare, halt_rules, notices, positions, reconcile, services
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -101,6 +101,12 @@ def _note_invalid(task: str, error: InvalidIntent, kwargs: dict[str, Any]) -> No
 def resolve_unconfirmed() -> dict[str, int]:
     """Sweep over every order that is due for its next step."""
     return reconcile.resolve_unconfirmed()
+
+
+@shared_task(name="orders.apply_halt_rules")
+def apply_halt_rules() -> dict[str, int]:
+    """Halt the accounts that a rule says must stop."""
+    return halt_rules.apply_halt_rules()
 
 
 @shared_task(name="orders.send_order_events")

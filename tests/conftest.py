@@ -137,6 +137,8 @@ def fresh_memory() -> None:
         ("exchanges.gateway", "_server_clocks"),
         ("exchanges.budgets", "_known"),
         ("exchanges.limits", "_stops"),
+        ("exchanges.limits", "_known_counts"),
+        ("exchanges.metrics", "_pending"),
         ("orders.services", "_accounts"),
         ("orders.services", "_clock_refused_at"),
     )
@@ -266,8 +268,8 @@ def without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     from exchanges import budgets, limits
 
     monkeypatch.setattr(budgets, "budget_of", lambda account: limits.Budget())
-    monkeypatch.setattr(limits, "admit", lambda passage, budget: None)
-    monkeypatch.setattr(limits, "note", lambda passage, budget, answer, counter: None)
+    monkeypatch.setattr(limits, "admit", lambda passage, budget: False)
+    monkeypatch.setattr(limits, "note", lambda *_, **__: None)
 
 
 # -- Browser -------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ METHODS = {
     "private_get_mytrades": ("GET", "/api/v3/myTrades", "fetch_trades"),
     "private_get_account": ("GET", "/api/v3/account", "fetch_account"),
     "public_get_exchangeinfo": ("GET", "/api/v3/exchangeInfo", "fetch_instruments"),
+    "public_get_aggtrades": ("GET", "/api/v3/aggTrades", "fetch_last_trade"),
     "public_get_ticker_price": ("GET", "/api/v3/ticker/price", "fetch_last_prices"),
     "public_get_time": ("GET", "/api/v3/time", "fetch_time"),
 }

@@ -130,6 +130,30 @@ def test_admin__cancels_the_selected_orders_with_an_answer_for_each(
     keep(page, "answers")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_admin__asks_the_gate_without_sending(
+    page: Page, live_server: LiveServer, orders: dict[str, Order], scheme: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    sign_in(page, live_server)
+    page.locator("#nav-sidebar-apps a", has_text="Ask the gate").click()
+    page.get_by_label("Symbol").fill("BTCUSDT")
+    page.get_by_label("Type").select_option("LIMIT")
+    page.get_by_label("Quantity", exact=True).fill("0.0010009")
+    page.get_by_role("button", name="Ask the gate").click()
+    expect(page.get_by_role("alert")).to_have_text("is missing: LIMIT needs it")
+    keep(page, f"ask-error-{scheme}")
+    page.get_by_label("Price", exact=True).fill("20000")
+    page.get_by_role("button", name="Ask the gate").click()
+    expect(page.get_by_role("status")).to_contain_text("would be sent as BUY BTCUSDT LIMIT quantity 0.001 price 20000")
+    keep(page, f"ask-allowed-{scheme}")
+    page.get_by_label("Quantity", exact=True).fill("100")
+    page.get_by_role("button", name="Ask the gate").click()
+    expect(page.get_by_role("status")).to_contain_text("INSUFFICIENT_BALANCE")
+    keep(page, f"ask-denied-{scheme}")
+    assert Order.objects.count() == len(orders)
+
+
 def test_admin__switches_the_language(page: Page, live_server: LiveServer, orders: dict[str, Order]) -> None:
     sign_in(page, live_server)
     page.get_by_text("tess", exact=True).click()

@@ -172,6 +172,20 @@ def test_halt_selected__halts_each_of_them(boss: Client) -> None:
     assert rest.trading_state == TradingState.ACTIVE
 
 
+def test_reduce_this__asks_why_and_leaves_a_halted_account_halted(boss: Client) -> None:
+    account = ExchangeAccountFactory(name="bot-1")
+    assert "Only reduce?" in boss.get(f"{LIST}{account.pk}/reduce/").content.decode()
+    answer = {"confirmed": "yes", "reason": "too much of it"}
+    assert "bot-1: only reduces" in boss.post(f"{LIST}{account.pk}/reduce/", answer, follow=True).content.decode()
+    account.refresh_from_db()
+    assert (account.trading_state, account.trading_state_reason) == (TradingState.REDUCING, "too much of it")
+    boss.post(f"{LIST}{account.pk}/halt/", {"confirmed": "yes", "reason": "drill"})
+    html = boss.post(f"{LIST}{account.pk}/reduce/", answer, follow=True).content.decode()
+    assert "bot-1: it is halted, and stays so" in html
+    account.refresh_from_db()
+    assert (account.trading_state, account.trading_state_reason) == (TradingState.HALTED, "drill")
+
+
 def test_halt_all__is_one_row_with_the_same_verbs(boss: Client) -> None:
     response = boss.get("/admin/exchanges/tradinghalt/", follow=True)
     assert response.redirect_chain == [(f"{HALT}change/", 302)]
@@ -193,6 +207,7 @@ def test_switching__needs_the_permission_of_its_verb(client: Client, verb: str, 
     client.force_login(user)
     answer = {"confirmed": "yes", "reason": "because"}
     assert client.post(f"{LIST}{account.pk}/{other}/", answer).status_code == 403
+    assert client.post(f"{LIST}{account.pk}/reduce/", answer).status_code == (302 if verb == "halt" else 403)
     assert client.post(f"{HALT}{other}/", answer).status_code == 403
     assert client.post(f"{LIST}{account.pk}/{verb}/", answer).status_code == 302
     assert client.post(f"{HALT}{verb}/", answer).status_code == 302

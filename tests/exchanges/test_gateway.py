@@ -752,7 +752,7 @@ def test_calls__are_logged_and_counted(
     server: RawServer, exchange: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
-    monkeypatch.setattr(limits, "note", lambda passage, budget, answer, counter: counted.append(counter))
+    monkeypatch.setattr(limits, "note", lambda *_, counter, **__: counted.append(counter))
     caplog.set_level(logging.INFO)
     server.then(answer(200, binance.placed()), answer(400, refusal(-1013, "Filter failure: LOT_SIZE")))
     place(exchange)

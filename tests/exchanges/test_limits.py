@@ -336,3 +336,46 @@ def test_note__counts_the_call() -> None:
     admit(passage(), BUDGET)
     note(passage(), BUDGET, SOUND, counter=COUNTER)
     assert metrics.read_counters()["exchange_calls", LABELS] == before + 1
+
+
+def scripts_run(redis_server: Any) -> int:
+    stats = redis.Redis.from_url(redis_server.url).info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
+
+
+def test_note__a_sound_answer_with_nothing_new_is_not_told(redis_server: Any) -> None:
+    budget = Budget(weight_per_minute=100, orders=(OrderLimit(10, 50),))
+    placing = passage(Lane.NEW, 1, Kind.PLACE)
+    for expected in (1, 2):
+        is_probe = admit(placing, budget)
+        before = scripts_run(redis_server)
+        sound = Answer(failed=False, succeeded=True, status=200, order_counts={10: expected})
+        note(placing, budget, sound, is_probe=is_probe, counter=COUNTER)
+        assert scripts_run(redis_server) == before
+    assert metrics.read_counters()["exchange_calls", LABELS] >= 2
+    more = Answer(failed=False, succeeded=True, status=200, order_counts={10: 49})
+    note(placing, budget, more, is_probe=admit(placing, budget), counter=COUNTER)
+    admit(placing, budget)
+    with pytest.raises(NotSent, match="order limit"):
+        admit(placing, budget)
+
+
+def test_note__what_failed_costs_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    placing = passage(Lane.NEW, 93, Kind.PLACE)
+    assert is_admitted(placing)
+    assert is_admitted(placing)
+    note(placing, BUDGET, Answer(failed=False, succeeded=False, status=400, code=-2010), is_probe=False)
+    assert not is_admitted(placing)
+
+
+def test_note__a_count_is_told_again_to_a_redis_that_has_forgotten_it(redis_server: Any) -> None:
+    def answered(used_weight: int) -> None:
+        is_probe = admit(passage(weight=1), BUDGET)
+        note(
+            passage(weight=1), BUDGET, Answer(failed=False, succeeded=True, used_weight=used_weight), is_probe=is_probe
+        )
+
+    answered(98)
+    redis_server.flush()
+    answered(99)
+    assert not is_admitted(passage(weight=2))

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
 import pytest
 from pytest_django.fixtures import Settings
+from redis import Redis
 
 from exchanges import clock, metrics
 from tests.exchanges.raw_server import closed_port, unanswering_port
 from tests.harness.redis import TestRedis
+from tests.harness.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,29 @@ def test_count__adds_up_by_name_and_labels(redis_server: TestRedis) -> None:
         ("exchange_calls", (("account", "a"), ("call", "place"), ("outcome", "NotSent"))): 1,
         ("invalid_intents", (("field", 'quan"tity, x=1'),)): 1,
     }
+
+
+def test_count_soon__is_written_soon_or_when_it_is_asked_for(redis_server: TestRedis) -> None:
+    field = metrics.counter("exchange_calls", call="place")
+    stored = Redis.from_url(redis_server.url, decode_responses=True)
+    for _ in range(3):
+        metrics.count_soon(field)
+    wait_for(lambda: stored.hget(metrics.KEY, field) == "3", what="the counts are written")
+    metrics.count_soon(field)
+    assert metrics.read_counters() == {("exchange_calls", (("call", "place"),)): 4}
+
+
+def test_count_soon__a_forked_child_leaves_its_parents_counts_alone(redis_server: TestRedis) -> None:
+    field = metrics.counter("exchange_calls", call="place")
+    metrics.count_soon(field)
+    if (child := os.fork()) == 0:
+        try:
+            metrics.count_soon(field)
+            metrics.flush()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert metrics.read_counters() == {("exchange_calls", (("call", "place"),)): 2}
 
 
 def test_count__starts_from_zero_when_redis_was_flushed(redis_server: TestRedis) -> None:

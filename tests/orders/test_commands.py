@@ -26,6 +26,7 @@ from tests.factories import ExchangeAccountFactory, OrderFactory, Reconciliation
 from tests.fakes import FakeExchange
 from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
+from tests.harness.simulator import Simulator
 
 HEADER = "intent_id,symbol,side,order_type,quantity,price"
 RESTING = "BTCUSDT,BUY,LIMIT,0.01,50000"
@@ -373,6 +374,17 @@ def test_halt_trading__stops_one_account(demo: ExchangeAccount, exchange: FakeEx
     assert place("a", account=other.name).status == "NEW"
 
 
+def test_halt_trading__only_reduces_an_account(demo: ExchangeAccount, exchange: FakeExchange) -> None:
+    assert "say which --account" in run("halt_trading", "--only-reduce", "--reason", "x").err
+    said = run("halt_trading", "--account", "demo", "--only-reduce", "--reason", "test")
+    assert (said.status, said.out) == (0, "Only reduces: demo.\n")
+    assert place("a").reason_code == "REDUCING"
+    assert place("b", side="SELL", price="70000").status == "NEW"
+    run("halt_trading", "--account", "demo", "--reason", "test")
+    assert "is halted, and stays so" in run("halt_trading", "--account", "demo", "--only-reduce", "--reason", "x").err
+    assert place("c", side="SELL", price="70000").reason_code == "HALTED"
+
+
 def test_halt_trading__cancels_what_is_not_closed(demo: ExchangeAccount, exchange: FakeExchange) -> None:
     for number in range(3):
         place(f"open-{number}")
@@ -390,6 +402,24 @@ def test_halt_trading__cancels_what_only_the_exchange_knows(demo: ExchangeAccoun
     Order.objects.all().delete()
     said = run("halt_trading", "--account", "demo", "--reason", "test", "--cancel-open")
     assert (said.status, said.out) == (0, "Halted: demo.\n1 canceled or closed, 0 still open.\n")
+
+
+def test_halt_trading__goes_on_until_the_exchange_shows_nothing_open(
+    account: ExchangeAccount, simulator: Simulator, fast_timing: None
+) -> None:
+    """The first cancels are lost, the next executed late without an answer: no word of ours is the proof."""
+    simulator.control.set_price("BTCUSDT", "60000")
+    for number in range(3):
+        assert place(f"open-{number}").status == "NEW"
+    cancels = {"method": "DELETE", "path": "/api/v3/order"}
+    simulator.control.faults.add("never_answer", match=cancels, times=2)
+    simulator.control.faults.add("execute_late_after_disconnect", match=cancels, times=2, seconds=2)
+    said = run("halt_trading", "--reason", "test", "--cancel-open")
+    assert (said.status, said.out) == (0, "Halted: all trading.\n3 canceled or closed, 0 still open.\n")
+    truth = simulator.control.truth()
+    assert {row["status"] for row in truth.orders()} == {"CANCELED"}
+    assert truth.requests["DELETE /api/v3/order"] > 3
+    assert truth.requests["GET /api/v3/openOrders"] > 1
 
 
 def test_halt_trading__names_what_is_left_when_time_is_up(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from django.db import connections
 
 from exchanges import clock
-from exchanges.models import Balance, ExchangeAccount, Reservation
+from exchanges.models import Balance, ExchangeAccount, LastPrice, Reservation
 from exchanges.services import settle_reservations, sync_balances
 from orders import services
 from orders.intents import parse_intent
@@ -99,6 +100,98 @@ def test_submit_order__waits_for_money_that_is_reserved_and_denies_for_money_tha
     denied = submit(intent_id="i-2", quantity="9", price="59000")
     assert (denied.status, denied.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")
     assert simulator.control.truth().accepted_total() == 0
+
+
+MARKET_BUY: dict[str, Any] = {"order_type": "MARKET", "price": None}
+ASK_PRICE = {"method": "GET", "path": "/api/v3/aggTrades"}
+
+
+def asked_for_prices(simulator: Simulator) -> int:
+    return int(simulator.control.truth().requests.get("GET /api/v3/aggTrades", 0))
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__a_market_buy_holds_back_the_last_price_with_a_margin(simulator: Simulator) -> None:
+    simulator.control.faults.add("respond", match=POST_ORDER, times=2, status=500, body="")
+    assert submit(**MARKET_BUY).status == "PENDING_NEW"
+    assert reserved() == D("0.01") * 60000 * D("1.05")
+    submit(intent_id="i-2", **MARKET_BUY)
+    assert reserved() == 2 * D("0.01") * 60000 * D("1.05")
+    assert asked_for_prices(simulator) == 1, "it is known for a minute"
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__a_market_buy_by_amount_holds_that_back_and_asks_for_no_price(simulator: Simulator) -> None:
+    simulator.control.faults.add("respond", match=POST_ORDER, status=500, body="")
+    submit(**MARKET_BUY, quantity=None, quote_quantity="250")
+    assert (reserved(), asked_for_prices(simulator)) == (D(250), 0)
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__a_market_sale_for_an_amount_holds_back_what_it_may_take(simulator: Simulator) -> None:
+    simulator.control.faults.add("respond", match=POST_ORDER, status=500, body="")
+    submit(**MARKET_BUY, side="SELL", quantity=None, quote_quantity="600")
+    assert (reserved("BTC"), asked_for_prices(simulator)) == (D("0.0105"), 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__an_account_that_reduces_sells_all_it_has_and_no_more(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    sync_balances(account)
+    held = Balance.objects.get(account=account, asset="BTC").free
+    ExchangeAccount.objects.update(trading_state="REDUCING", trading_state_reason="drill")
+    bought = submit(intent_id="i-1")
+    assert (bought.status, bought.reason_code) == ("DENIED", "REDUCING")
+    swapped = submit(intent_id="i-2", symbol="ETHBTC", side="SELL", quantity="0.1", price="0.06")
+    assert (swapped.status, swapped.reason_code) == ("DENIED", "REDUCING")
+    above = submit(intent_id="i-3", side="SELL", quantity=str(held + D("0.00001")), price="70000")
+    assert (above.status, above.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")
+    assert submit(intent_id="i-4", side="SELL", quantity=str(held), price="70000").status == "NEW"
+    again = submit(intent_id="i-5", side="SELL", quantity="0.00001", price="700000")
+    assert again.status != "NEW", "it is being sold already"
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__an_old_price_is_asked_for_anew(account: ExchangeAccount, simulator: Simulator) -> None:
+    simulator.control.faults.add("respond", match=POST_ORDER, status=500, body="")
+    long_ago = clock.now() - timedelta(seconds=61)
+    LastPrice.objects.create(
+        exchange="binance", environment="simulator", symbol="BTCUSDT", price=1, traded_at=long_ago, asked_at=long_ago
+    )
+    submit(**MARKET_BUY)
+    assert (reserved(), asked_for_prices(simulator)) == (D("0.01") * 60000 * D("1.05"), 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+def test_submit_order__a_market_buy_waits_while_no_price_can_be_had(simulator: Simulator) -> None:
+    simulator.control.faults.add("respond", match=ASK_PRICE, status=500, body="")
+    waiting = submit(**MARKET_BUY)
+    assert waiting.status == "CREATED"
+    assert simulator.control.truth().accepted_total() == 0
+    services.place_order(waiting.pk, has_turn=True)
+    assert simulator.control.truth().accepted_total() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+@pytest.mark.parametrize(("free", "code"), [("630", "INSUFFICIENT_LIQUIDITY"), ("629.99", "INSUFFICIENT_BALANCE")])
+def test_submit_order__a_market_buy_needs_its_price_and_the_margin(
+    account: ExchangeAccount, simulator: Simulator, free: str, code: str
+) -> None:
+    sync_balances(account)
+    simulator.control.withdraw("USDT", Balance.objects.get(account=account, asset="USDT").free - D(free))
+    sync_balances(account)
+    order = submit(**MARKET_BUY)
+    assert order.reason_code == code  # the book is empty: what is sent expires
+    if code == "INSUFFICIENT_BALANCE":
+        assert order.reason == "needs 630 USDT, free are 629.99 USDT"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from orders.risk import (
     check_balance,
     check_figures,
     check_instrument,
+    check_reducing,
     check_standing,
     quantise,
 )
@@ -29,6 +31,13 @@ RULES = InstrumentRules.from_exchange(
             {"filterType": "LOT_SIZE", "minQty": "0.001", "maxQty": "100", "stepSize": "0.001"},
             {"filterType": "MARKET_LOT_SIZE", "minQty": "0", "maxQty": "50", "stepSize": "0"},
             {"filterType": "NOTIONAL", "minNotional": "5", "maxNotional": "100000", "applyMinToMarket": True},
+            {
+                "filterType": "PERCENT_PRICE_BY_SIDE",
+                "bidMultiplierUp": "5",
+                "bidMultiplierDown": "0.2",
+                "askMultiplierUp": "4",
+                "askMultiplierDown": "0.5",
+            },
         ],
     }
 )
@@ -62,6 +71,27 @@ def test_check_standing__each_state(changes: dict[str, Any], side: Side, code: s
     assert (denial.code if denial else None) == code
 
 
+MONEY = frozenset({"USDT"})
+ETHBTC = replace(RULES, symbol="ETHBTC", base_asset="ETH", quote_asset="BTC")
+
+
+@pytest.mark.parametrize(
+    ("state", "rules", "code"),
+    [
+        ("REDUCING", RULES, None),
+        ("REDUCING", ETHBTC, "REDUCING"),  # it gives one position for another
+        ("ACTIVE", ETHBTC, None),
+    ],
+)
+def test_check_reducing__a_sale_for_money_alone(state: str, rules: InstrumentRules, code: str | None) -> None:
+    denial = check_reducing(standing(trading_state=state, trading_state_reason="drill"), rules, MONEY)
+    assert (denial.code if denial else None) == code
+    if denial:
+        assert denial.text == (
+            "a sale on ETHBTC takes up BTC, which is none of USDT, and the account may only reduce: drill"
+        )
+
+
 def test_check_instrument__unknown_not_trading_and_type() -> None:
     unknown = check_instrument(None, "NOPE", figures())
     assert unknown is not None
@@ -70,6 +100,17 @@ def test_check_instrument__unknown_not_trading_and_type() -> None:
     assert stop is not None
     assert stop.code == "ORDER_TYPE_NOT_SUPPORTED"
     assert check_instrument(RULES, "BTCUSDT", figures()) is None
+
+
+def test_check_instrument__not_trading_and_no_market_orders_by_quote_quantity() -> None:
+    paused = check_instrument(replace(RULES, status="DELISTED"), "BTCUSDT", figures())
+    assert paused is not None
+    assert (paused.code, paused.text) == ("INSTRUMENT_NOT_TRADING", "BTCUSDT has status DELISTED")
+    by_quote = figures(order_type=OrderType.MARKET, price=None, quantity=None, quote_quantity=D(25))
+    assert check_instrument(RULES, "BTCUSDT", by_quote) is None
+    refused = check_instrument(replace(RULES, quote_order_quantity_allowed=False), "BTCUSDT", by_quote)
+    assert refused is not None
+    assert refused.code == "ORDER_TYPE_NOT_SUPPORTED"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +145,29 @@ def test_quantise__quantity_goes_down() -> None:
 def test_check_figures__either_side_of_each_boundary(changes: dict[str, Any], code: str | None) -> None:
     asked = figures(**changes)
     denial = check_figures(RULES, asked, quantise(RULES, asked))
+    assert (denial.code if denial else None) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "last_price", "code"),
+    [
+        ({"price": D("12000")}, D(60000), None),
+        ({"price": D("11999.99")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"price": D("300000")}, D(60000), None),
+        ({"price": D("300000.01")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"side": Side.SELL, "price": D("240000")}, D(60000), None),
+        ({"side": Side.SELL, "price": D("240000.01")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"side": Side.SELL, "price": D("29999.99")}, D(60000), "PERCENT_PRICE_BY_SIDE"),
+        ({"price": D("11999.99")}, None, None),  # the exchange knows
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": D("0.001")}, D(5000), None),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": D("0.001")}, D("4999.99"), "NOTIONAL"),
+    ],
+)
+def test_check_figures__filters_that_go_by_the_market(
+    changes: dict[str, Any], last_price: Decimal | None, code: str | None
+) -> None:
+    asked = figures(**changes)
+    denial = check_figures(RULES, asked, quantise(RULES, asked), last_price)
     assert (denial.code if denial else None) == code
 
 

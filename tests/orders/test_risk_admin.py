@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import F
 from django.test import Client
 
 from exchanges import clock
-from exchanges.models import ExchangeAccount
+from exchanges.models import Balance, ExchangeAccount
 from exchanges.services import halt_trading, sync_balances
 from orders import services
 from orders.intents import parse_intent
@@ -63,6 +66,14 @@ def test_risk_limit_page__each_change_is_kept_with_its_maker() -> None:
     assert eva.get("/admin/orders/risklimitchange/add/").status_code == 403
 
 
+def test_risk_limit_page__writes_symbols_and_currencies_as_orders_do() -> None:
+    account = ExchangeAccountFactory()
+    given = answers(account, symbol=" btc/usdt", currency="usdt ", strategy="grid ", max_open_orders="3")
+    assert person("add_risklimit").post(f"{LIST}add/", given).status_code == 302
+    row = RiskLimit.objects.get()
+    assert (row.symbol, row.currency, row.strategy) == ("BTCUSDT", "USDT", "grid")
+
+
 def test_risk_limit_page__is_read_only_without_the_permission() -> None:
     account = ExchangeAccountFactory()
     row = RiskLimit.objects.create(account=account, max_open_orders=3)
@@ -111,3 +122,66 @@ class TestSimulateGate:
     def test_simulate_gate__names_a_malformed_argument(self) -> None:
         with pytest.raises(CommandError, match=r"^quantity: "):
             call_command("simulate_gate", *self.ASKED, "--quantity", "none")
+
+    # The same question on a page.
+
+    PAGE = "/admin/orders/risklimit/ask/"
+    GIVEN: ClassVar = {
+        "account": "demo",
+        "symbol": "BTCUSDT",
+        "side": "BUY",
+        "order_type": "LIMIT",
+        "price": "50000.009",
+        "quantity": "0.0100009",
+        "quote_quantity": "",
+        "stop_price": "",
+        "time_in_force": "",
+        "strategy": "",
+    }
+
+    def look(self, **changes: str) -> str:
+        html = person("simulate_gate").get(self.PAGE, {**self.GIVEN, **changes}).content.decode()
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+    def test_ask_page__shows_what_the_exchange_would_see_and_records_nothing(self) -> None:
+        before = (Order.objects.count(), OrderEvent.objects.count(), RiskLimitChange.objects.count())
+        text = self.look()
+        assert "allowed PASSES would be sent as BUY BTCUSDT LIMIT quantity 0.01 price 50000" in text
+        assert "Quantity 0.0100009 0.01 Price 50000.009 50000 " in text
+        assert (Order.objects.count(), OrderEvent.objects.count(), RiskLimitChange.objects.count()) == before
+
+    def test_ask_page__names_the_refusal(self, account: ExchangeAccount) -> None:
+        RiskLimit.objects.create(account=account, max_order_notional=Decimal(100))
+        text = self.look()
+        assert "denied LIMIT_ORDER_NOTIONAL notional would be 500, at most 100 USDT are allowed" in text
+        assert "Quantity 0.0100009 0.01" in text
+
+    def test_ask_page__says_what_an_order_would_wait_for(self, account: ExchangeAccount) -> None:
+        Balance.objects.filter(account=account, asset="USDT").update(reserved=F("free"))
+        if connection.vendor == "postgresql":
+            assert "waits WAITS needs 500 USDT, free are 0 USDT (the rest is reserved for orders on their way)" in (
+                self.look(price="50000", quantity="0.01")
+            )
+
+    @pytest.mark.parametrize(
+        ("changes", "field", "problem"),
+        [
+            ({"quantity": "1e3"}, "quantity", "&#x27;1e3&#x27; is not a decimal"),
+            ({"price": ""}, "price", "is missing: LIMIT needs it"),
+            ({"stop_price": "5"}, "stop_price", "5 is superfluous: LIMIT has none"),
+            ({"symbol": ""}, "symbol", "This field is required."),
+            ({"account": "nobody"}, "account", "Select a valid choice."),
+            ({"order_type": "MARKET", "price": "", "time_in_force": "IOC"}, "time_in_force", "is not used by MARKET"),
+        ],
+    )
+    def test_ask_page__an_error_stands_at_its_field(self, changes: dict[str, str], field: str, problem: str) -> None:
+        html = person("simulate_gate").get(self.PAGE, {**self.GIVEN, **changes}).content.decode()
+        _before, _sep, behind = html.partition(f'id="id_{field}"')
+        assert problem in behind.partition("<label for=")[0]
+        assert "PASSES" not in html
+
+    def test_ask_page__needs_its_own_permission(self) -> None:
+        assert person("view_risklimit", "change_risklimit").get(self.PAGE).status_code == 403
+
+    def test_ask_page__is_in_the_sidebar_of_those_who_may(self) -> None:
+        assert self.PAGE in person("simulate_gate").get(self.PAGE).content.decode()

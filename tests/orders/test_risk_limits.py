@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from exchanges import clock
-from exchanges.models import Balance, ExchangeAccount, LastPrice
+from exchanges.models import Balance, ExchangeAccount, LastPrice, Reservation
 from exchanges.services import sync_balances
 from exchanges.types import InstrumentRules, OrderType, Side
-from orders import services
+from orders import risk_limits, services
+from orders.claims import Claim, Conditions, claim_new
 from orders.intents import parse_intent
 from orders.models import Order, RiskLimit
 from orders.risk_limits import (
@@ -49,6 +56,11 @@ def code(row: Limits, *, last: LastTrade | None = LAST, rules: InstrumentRules =
         (Limits(currency="USDT", max_order_notional=D(630)), {**MARKET, "last": None}, "PRICE_UNKNOWN"),
         (Limits(currency="", max_order_notional=D(600)), {}, None),
         (Limits(currency="BTC", max_order_notional=D(600)), {}, "LIMIT_CURRENCY"),
+        (Limits(currency="BTC", max_daily_loss=D(600)), {}, "LIMIT_CURRENCY"),
+        (Limits(currency="USDT", max_daily_loss=D(600)), {**MARKET, "last": None}, None),  # it values no order
+        (Limits(allowed_symbols="ETHUSDT BTCUSDT"), {}, None),
+        (Limits(allowed_symbols="btc/usdt,ETHUSDT"), {}, None),
+        (Limits(allowed_symbols="ETHUSDT"), {}, "SYMBOL_NOT_ALLOWED"),
         (Limits(max_price_distance=D(1)), {"price": D("60600")}, None),
         (Limits(max_price_distance=D(1)), {"price": D("60600.01")}, "LIMIT_PRICE_DISTANCE"),
         (Limits(max_price_distance=D(1)), {"price": D("59400")}, None),
@@ -82,6 +94,16 @@ def test_check_limits__the_tightest_row_wins() -> None:
         (Limits(max_orders_per_day=3), Usage(orders_today=3), {}, "LIMIT_ORDERS_PER_DAY"),
         (Limits(max_notional_per_day=D(1000)), Usage(notional_today=D(400)), {}, None),
         (Limits(max_notional_per_day=D(1000)), Usage(notional_today=D("400.01")), {}, "LIMIT_NOTIONAL_PER_DAY"),
+        (Limits(currency="USDT", max_daily_loss=D(100)), Usage(loss_today=D(100)), {}, None),
+        (Limits(currency="USDT", max_daily_loss=D(100)), Usage(loss_today=D("100.01")), {}, "LIMIT_DAILY_LOSS"),
+        (Limits(currency="USDT", max_daily_loss=D(0)), Usage(loss_today=D(-5)), {}, None),  # a gain
+        (
+            Limits(currency="USDT", max_daily_loss=D(1)),
+            Usage(loss_today=D(2)),
+            {"side": Side.SELL},
+            "LIMIT_DAILY_LOSS",
+        ),
+        (Limits(currency="BTC", max_daily_loss=D(1)), Usage(loss_today=D(2)), {}, None),  # another row's currency
         (Limits(max_position=D("0.5")), Usage(position=D("0.49")), {}, None),
         (Limits(max_position=D("0.5")), Usage(position=D("0.491")), {}, "LIMIT_POSITION"),
         (Limits(max_position=D("0.5")), Usage(position=D(9)), {"side": Side.SELL}, None),  # a sale lowers it
@@ -97,12 +119,24 @@ def test_check_usage__either_side_of_each_boundary(
 
 
 def test_with_live_defaults__fill_only_what_no_row_sets() -> None:
-    assert with_live_defaults([]) == [LIVE_DEFAULTS]
+    assert with_live_defaults([], in_money=True) == [LIVE_DEFAULTS]
     row = Limits(id=1, currency="USDT", max_order_notional=D(5000))
-    own, built_in = with_live_defaults([row])
+    own, built_in = with_live_defaults([row], in_money=True)
     assert own is row
     assert built_in.max_order_notional is None
     assert built_in.max_open_orders == LIVE_DEFAULTS.max_open_orders
+
+
+def test_with_live_defaults__a_built_in_amount_is_one_of_money() -> None:
+    in_btc = replace(RULES, symbol="ETHBTC", base_asset="ETH", quote_asset="BTC")
+    asked = figures(price=D("0.05"), quantity=D(1))
+    last = replace(LAST, price=D("0.05"))
+    built_in = with_live_defaults([], in_money=False)
+    denial = check_limits(built_in, in_btc, asked, last, NOW)
+    assert denial is not None
+    assert (denial.code, denial.text) == ("LIMIT_CURRENCY", "limits are set in money, none in BTC")
+    own = with_live_defaults([Limits(id=1, currency="BTC", max_order_notional=D("0.05"))], in_money=False)
+    assert check_limits(own, in_btc, asked, last, NOW) is None
 
 
 def test_needs_price__only_where_a_limit_measures_by_it() -> None:
@@ -176,6 +210,26 @@ class TestGate:
         RiskLimit.objects.create(account=market, max_position=held + D("0.02"))
         assert [submit(f"i-{n}").reason_code for n in range(3)] == ["", "", "LIMIT_POSITION"]
 
+    def test_submit_order__a_position_counts_open_buys_on_every_symbol_of_the_asset(
+        self, market: ExchangeAccount
+    ) -> None:
+        sync_balances(market)
+        RiskLimit.objects.create(account=market, max_position=D("0.3"))
+        simple = {"symbol": "ETHUSDT", "quantity": "0.2", "price": "2000"}
+        assert submit("i-1", **simple).status == "NEW"
+        over = submit("i-2", symbol="ETHBTC", quantity="0.2", price="0.04")
+        assert (over.reason_code, over.reason) == (
+            "LIMIT_POSITION",
+            "position would be 0.4, at most 0.3 ETH are allowed",
+        )
+        assert submit("i-3", symbol="ETHBTC", quantity="0.1", price="0.04").status == "NEW"
+
+    def test_submit_order__only_on_allowed_symbols(self, market: ExchangeAccount) -> None:
+        RiskLimit.objects.create(account=market, allowed_symbols="ETHUSDT, BNBUSDT")
+        denied = submit("i-1")
+        assert (denied.status, denied.reason_code) == ("DENIED", "SYMBOL_NOT_ALLOWED")
+        assert submit("i-2", symbol="ETHUSDT", quantity="0.1", price="2000").status == "NEW"
+
     def test_submit_order__far_from_the_last_trade(self, market: ExchangeAccount) -> None:
         RiskLimit.objects.create(account=market, max_price_distance=D(1))
         last_price("50500")
@@ -204,3 +258,92 @@ class TestGate:
         free = Balance.objects.get(account=market, asset="USDT").free
         denied = submit("i-1", order_type="MARKET", price=None, quantity=str(round(free / 60000, 3)))
         assert (denied.status, denied.reason_code) == ("DENIED", "INSUFFICIENT_BALANCE")
+
+    @pytest.mark.parametrize(
+        ("limits", "most"),
+        [
+            ([], 2),
+            ([{"max_order_notional": D(10**6)}], 2),
+            (
+                [
+                    {"max_open_orders": 50, "max_orders_per_second": 50, "max_orders_per_day": 50},
+                    {"symbol": "BTCUSDT", "max_notional_per_day": D(10**6), "max_position": D(10**6)},
+                    {"strategy": "grid", "max_identical_orders": 50, "max_open_orders": 50},
+                ],
+                3,
+            ),
+            ([{"max_daily_loss": D(10)}], 4),
+        ],
+    )
+    def test_claim_new__reads_and_reserves_by_two_statements_and_counts_by_one_more(
+        self, market: ExchangeAccount, limits: list[dict[str, Any]], most: int
+    ) -> None:
+        if connection.vendor == "sqlite":
+            pytest.skip("it has no server to send several writes to at once")
+        for row in limits:
+            RiskLimit.objects.create(account=market, **row)
+        for number in range(2):
+            submit(f"i-{number}", strategy="grid")
+        given = {"intent_id": "i-2", "account": "demo", "symbol": "BTCUSDT", "side": "BUY", **RESTING}
+        intent = parse_intent({**given, "strategy": "grid"}, now=clock.now())
+        conditions = Conditions(market.pk, market.environment, clock.now_ms(), clock.now(), frozenset())
+        with CaptureQueriesContext(connection) as captured:
+            assert isinstance(claim_new(intent, conditions), Claim)
+        sent = [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
+        assert 1 < len(sent) <= most, sent
+        assert Reservation.objects.filter(amount=500).count() == 3
+
+    def test_submit_order__counts_what_was_sent_under_each_row_alone(self, market: ExchangeAccount) -> None:
+        RiskLimit.objects.create(account=market, max_open_orders=3)
+        RiskLimit.objects.create(account=market, strategy="grid", max_open_orders=1)
+        RiskLimit.objects.create(account=market, symbol="BTCUSDT", max_notional_per_day=D(1000))
+        sent = [
+            submit("i-1", strategy="grid"),
+            submit("i-2", strategy="grid"),
+            submit("i-3", strategy="trend"),
+            submit("i-4", strategy="trend"),
+            submit("i-5", strategy="trend", symbol="ETHUSDT", quantity="0.1", price="1000"),
+            submit("i-6", strategy="trend", symbol="ETHUSDT", quantity="0.1", price="1000"),
+        ]
+        codes = ["", "LIMIT_OPEN_ORDERS", "", "LIMIT_NOTIONAL_PER_DAY", "", "LIMIT_OPEN_ORDERS"]
+        assert [order.reason_code for order in sent] == codes
+
+    def test_submit_order__a_canceled_order_counts_as_filled_in_the_notional_of_the_day(
+        self, market: ExchangeAccount
+    ) -> None:
+        RiskLimit.objects.create(account=market, max_notional_per_day=D(1000))
+        assert [submit(f"i-{n}").reason_code for n in range(3)] == ["", "", "LIMIT_NOTIONAL_PER_DAY"]
+        services.cancel_order(account="demo", intent_id="i-0")
+        assert submit("i-3").status == "NEW"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_row", [False, True])
+def test_submit_order__parallel_claims_count_right_also_under_the_built_in_limits(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, has_row: bool
+) -> None:
+    """A live account without a row, or with one: of 24 identical orders at once five pass."""
+    for name, value in simulator.environment("desk").items():
+        monkeypatch.setenv(name, value)
+    desk = ExchangeAccount.objects.create(name="desk", environment="live")
+    ExchangeAccount.objects.update(trading_state="ACTIVE")
+    if has_row:
+        RiskLimit.objects.create(account=desk, max_identical_orders=5)
+    simulator.control.set_price("BTCUSDT", "60000")
+    given = {"account": "desk", "price": "59000", "place_within_seconds": 60}
+    # It fetches what the gate needs, and is not one of the others.
+    assert submit("first", **given, quantity="0.001").status == "NEW"
+    monkeypatch.setattr(risk_limits, "LIVE_DEFAULTS", replace(LIVE_DEFAULTS, max_orders_per_second=None))
+    start = threading.Barrier(8)
+
+    def bot(number: int) -> list[str]:
+        start.wait()
+        try:
+            return [submit(f"i-{number}-{n}", **given).reason_code for n in range(3)]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = [code for answers in pool.map(bot, range(8)) for code in answers]
+    assert Counter(codes) == {"": 5, "LIMIT_REPEATED_ORDER": 19}
+    assert simulator.control.truth().accepted_total() == 6

@@ -32,6 +32,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--account", help="default: all trading")
         parser.add_argument("--reason", required=True, help="why, for everybody who meets the halt")
+        parser.add_argument(
+            "--only-reduce", action="store_true", help="buy nothing, but sell for money; of one account"
+        )
         parser.add_argument("--cancel-open", action="store_true", help="cancel what is not closed, and wait for it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,10 +42,20 @@ class Command(BaseCommand):
             raise CommandError("reason: say why")
         with one_line_errors():
             account = account_named(options["account"]) if options["account"] else None
-            services.halt_trading(account=account, reason=options["reason"], actor=shell_actor())
-            self.stdout.write(f"Halted: {account or 'all trading'}.")
+            if options["only_reduce"]:
+                self._reduce(account, options["reason"])
+            else:
+                services.halt_trading(account=account, reason=options["reason"], actor=shell_actor())
+                self.stdout.write(f"Halted: {account or 'all trading'}.")
             if options["cancel_open"]:
                 self._cancel_open(account, options["reason"])
+
+    def _reduce(self, account: ExchangeAccount | None, reason: str) -> None:
+        if account is None:
+            raise CommandError("--only-reduce: say which --account")
+        if not services.reduce_trading(account=account, reason=reason, actor=shell_actor()):
+            raise CommandError(f"{account} is halted, and stays so: resume it first")
+        self.stdout.write(f"Only reduces: {account}.")
 
     def _cancel_open(self, account: ExchangeAccount | None, reason: str) -> None:
         """Cancel, compare with the exchange, and again, until it shows nothing open or time is up."""
