@@ -1,6 +1,7 @@
 """The book: orders, what the exchange was sent and said of each, fills, events, and what could not be made equal.
 
-Rows here are written by `orders.book` and `orders.services` alone. Each index names the query it serves.
+Rows here are written by `orders.book`, and by the verbs on top of it (`claims`, `services`, `cancelling`, `reconcile`).
+Each index names the query it serves.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def fresh_memory() -> None:
         ("exchanges.limits", "_stops"),
         ("exchanges.limits", "_known_counts"),
         ("exchanges.metrics", "_pending"),
-        ("orders.services", "_accounts"),
+        ("orders.accounts", "_accounts"),
         ("orders.services", "_clock_refused_at"),
     )
     for module, name in modules:
