@@ -290,7 +290,7 @@ class LastPrice(models.Model):
 class Reservation(models.Model):
     """What one request may spend, held back until the exchange's own figures show it (`reservations.py`)."""
 
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations")
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations", db_index=False)
     asset = models.CharField(max_length=32)
     reference = models.CharField(max_length=64, help_text="Client order id of the request.")
     amount = ExactDecimalField()

@@ -274,6 +274,7 @@ def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
 def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:
     """Store absolute figures; one that is older than what is known is passed over. Returns how many were written."""
     with transaction.atomic():
+        _do_not_wait_for_the_disk()
         stored = Balance.objects.filter(account=account, asset__in=[row.asset for row in rows])
         known = {row.asset: row for row in stored.order_by("pk").select_for_update()}
         fresh = [
@@ -291,6 +292,13 @@ def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> i
         if held:
             release_shown(account.pk, held)
     return len(fresh)
+
+
+def _do_not_wait_for_the_disk() -> None:
+    """In this transaction only: what a crash of the database forgets of it, the exchange tells again."""
+    if connection.vendor != "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit = off")
 
 
 def _says_more(row: BalanceReport, old: Balance | None) -> bool:

@@ -87,12 +87,13 @@ class _Comparison:
     def _read_together(self) -> tuple[list[OrderReport], AccountReport]:
         """Open orders and balances that belong together: nothing may have changed between the two readings."""
         for _ in range(3):
-            before = self._gateway.fetch_open_orders()
-            balances = self._gateway.fetch_account()
-            after = self._gateway.fetch_open_orders()
-            if _state_of(before) == _state_of(after):
-                return after, balances
-        return after, AccountReport((), balances.can_trade, balances.updated_at)
+            # The balances twice: an order that comes, trades or goes moves them, and they cost a quarter of the list.
+            before = self._gateway.fetch_account()
+            listed = self._gateway.fetch_open_orders()
+            after = self._gateway.fetch_account()
+            if before.balances == after.balances:
+                return listed, after
+        return listed, AccountReport((), after.can_trade, after.updated_at)
 
     def _carry_out(self, actions: Sequence[Action], attempts: Mapping[str, ExchangeOrder]) -> list[Difference] | None:
         """Apply, adopt, ask; returns the orders that the exchange does not know even when asked for alone.
@@ -241,7 +242,3 @@ def _held(attempt: ExchangeOrder) -> Held:
             attempt.exchange_updated_at or attempt.order.created_at,
         ),
     )
-
-
-def _state_of(reports: Iterable[OrderReport]) -> dict[tuple[str, str], tuple[str, Decimal]]:
-    return {(r.symbol, r.exchange_order_id): (r.status, r.filled_quantity) for r in reports}

@@ -222,7 +222,16 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
     elif remedy is Remedy.SYMBOL:
         refresh_symbol(account, symbol)
     else:
+        _have_balances(account, started_at)
+
+
+def _have_balances(account: ExchangeAccount, started_at: datetime) -> None:
+    """An order waits for a newer figure; where none was ever known, the gate denies it instead of guessing."""
+    try:
         ensure_balances(account, newer_than=started_at)
+    except (NotSent, OutcomeUnknown):
+        if ExchangeAccount.objects.filter(pk=account.pk, balances_synced_at__isnull=False).exists():
+            raise
 
 
 def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: float) -> Order:

@@ -1,4 +1,4 @@
-"""What `make bench` measures: the placing path beside a bare exchange call, and the simulator by itself."""
+"""What `make bench` measures: placing beside a bare exchange call, following accounts, the simulator by itself."""
 
 SUBMIT_TASK = "orders.submit_order"
 #: Environment variable: where the measured workers write when each order's answer was committed.

@@ -1,4 +1,4 @@
-"""`make bench`: starts its own parts, measures for about three minutes, prints a table and writes `var/bench.json`."""
+"""`make bench`: starts its own parts, measures for about seven minutes, prints a table and writes `var/bench.json`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.benchmarks.figures import Figures, flush_milliseconds
 from tests.benchmarks.parts import Parts
 from tests.benchmarks.placing import StampCheck, check_stamps, measure_placing
 from tests.benchmarks.simulator_speed import Speed, engine_speed, rest_speed
+from tests.benchmarks.tracking import Tracking, measure_tracking
 
 RESULT = Path("var/bench.json")
 
@@ -24,7 +25,7 @@ RESULT = Path("var/bench.json")
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--only", choices=("placing", "simulator"), help="one part instead of both")
+    add("--only", choices=("placing", "tracking", "simulator"), help="one part instead of all")
     add("--scale", type=float, default=1.0, help="orders a round, as a share of the full number")
     add("--workers", type=int, default=1, help="worker processes for each database")
     add("--worker-options", default=shlex.join(WORKER_OPTIONS), help="those of `make run` by default")
@@ -45,27 +46,36 @@ def main() -> int:
     speeds: dict[str, Speed] = {}
     targets: list[report.Target] = []
     check: StampCheck | None = None
-    say("starting the parts ...")
-    parts = Parts(workers=options.workers, worker_options=shlex.split(options.worker_options))
-    try:
-        flush_ms = flush_milliseconds(parts.directory)
-        if options.only != "simulator":
-            cells = measure_placing(parts, say, scale=options.scale)
-            table = {key: cell.figures() for key, cell in cells.items()}
-            with parts.postgres.connect("bench") as connection:
-                check = check_stamps(parts.offices[0], connection)
-            targets += report.placing_targets(table)
-        if options.only != "placing":
-            say("the simulator by itself ...")
-            parts.stop_offices()
-            speeds = {"engine": engine_speed(), "rest": rest_speed(parts.directory)}
-            targets += report.simulator_targets(**speeds)
-    finally:
-        parts.close()
+    flush_ms = 0.0
+    tracking: Tracking | None = None
+    if options.only != "tracking":
+        say("starting the parts ...")
+        parts = Parts(workers=options.workers, worker_options=shlex.split(options.worker_options))
+        try:
+            flush_ms = flush_milliseconds(parts.directory)
+            if options.only != "simulator":
+                cells = measure_placing(parts, say, scale=options.scale)
+                table = {key: cell.figures() for key, cell in cells.items()}
+                with parts.postgres.connect("bench") as connection:
+                    check = check_stamps(parts.offices[0], connection)
+                targets += report.placing_targets(table)
+            if options.only != "placing":
+                say("the simulator by itself ...")
+                parts.stop_offices()
+                speeds = {"engine": engine_speed(), "rest": rest_speed(parts.directory)}
+                targets += report.simulator_targets(**speeds)
+        finally:
+            parts.close()
+    if options.only in (None, "tracking"):
+        tracking = measure_tracking(say)
+        targets += report.tracking_targets(tracking)
     if check is not None:
         say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
     say("\nTargets\n" + "\n".join(target.line() for target in targets))
-    result = report.as_json(table, targets, speeds, check, workers=workers, flush_ms=round(flush_ms, 3))
+    more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
+    if tracking is not None:
+        more["tracking"] = report.tracking_json(tracking)
+    result = report.as_json(table, targets, speeds, check, **more)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     say(f"\nWritten to {options.output}")

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.benchmarks.figures import Figures
+from tests.benchmarks.figures import Figures, percentile
 from tests.benchmarks.placing import BARE, BURST, LOADS, StampCheck
 from tests.benchmarks.simulator_speed import Speed
+from tests.benchmarks.tracking import Tracking
 
 Table = Mapping[tuple[str, str], Figures]  # by (load, way of placing)
 _COLUMNS = ("load", "path", "orders", "p50", "p90", "p99", "max", "x bare", "to start", "orders/s", "CPU", "DB CPU")
@@ -55,6 +56,39 @@ def simulator_targets(engine: Speed, rest: Speed) -> list[Target]:
         Target("simulator's engine alone, one core", engine.per_core_second, 20_000, "orders/s", at_least=True),
         Target("simulator through REST, one core", rest.per_core_second, 2_000, "requests/s", at_least=True),
     ]
+
+
+def tracking_targets(tracking: Tracking) -> list[Target]:
+    """What following an account should cost, and how soon the book and the orchestrator should know."""
+    weights = [
+        Target(f"at rest, {count:,} open orders: weight a minute", tracking.per_minute(count), 120, "weight")
+        for count in tracking.weight_at_rest
+    ]
+    return [
+        *weights,
+        Target(f"{max(tracking.weight_at_rest):,} open orders reconciled", tracking.reconcile_seconds, 10, "s"),
+        Target("stream event -> committed, 50 events/s: p50", percentile(tracking.committed, 50), 10, "ms"),
+        Target("stream event -> committed, 50 events/s: p99", percentile(tracking.committed, 99), 50, "ms"),
+        Target("a burst of 500 events is in the book after", tracking.burst_seconds, 5, "s"),
+        Target("and lacks", tracking.burst_lost, 0, "orders"),
+        Target("commit -> orchestrator's task: p50", percentile(tracking.told, 50), 15, "ms"),
+    ]
+
+
+def tracking_json(tracking: Tracking) -> dict[str, Any]:
+    lateness = {"committed_ms": tracking.committed, "told_ms": tracking.told}
+    return {
+        "weight_at_rest": tracking.weight_at_rest,
+        "weight_of_reconciling": tracking.weight_of_reconciling,
+        "reconcile_seconds": round(tracking.reconcile_seconds, 3),
+        "burst_seconds": round(tracking.burst_seconds, 3),
+        "burst_lost": tracking.burst_lost,
+        "listener_cpu_ms_an_event": round(tracking.listener_cpu_ms, 3),
+        **{
+            name: {f"p{percent}": round(percentile(figures, percent), 3) for percent in (50, 90, 99, 100)}
+            for name, figures in lateness.items()
+        },
+    }
 
 
 def table_text(table: Table) -> str:

@@ -24,7 +24,7 @@ from celery import Celery
 from backoffice.embedded import RedisServer, free_port
 from backoffice.run import WORKER_OPTIONS
 from tests.benchmarks import STAMPS_FILE
-from tests.benchmarks.figures import cpu_seconds, percentile
+from tests.benchmarks.figures import cpu_seconds
 from tests.benchmarks.told import QUEUE, TASK
 from tests.benchmarks.traffic import _SYMBOLS, BareExchange, paced
 from tests.harness.postgres import PostgresServer
@@ -37,6 +37,7 @@ ACCOUNTS = {"few": 10, "many": 1_000, "most": 5_000}
 FILLS_PER_SECOND = 25
 FILLS = 250
 BURST = 250
+WARM_UP = 20
 _RECONCILED_EVERY_MINUTES = 15
 _EXCHANGE_OPTIONS = (
     *("--frozen", "--order-limit-10s", "0", "--order-limit-day", "0"),
@@ -200,14 +201,16 @@ class _Parts:
         """CPU milliseconds an event, and how late each was committed."""
         waiting = iter(self._open_orders("many"))
         control = self._exchanges["many"].control
-        before = cpu_seconds([self._listener.pid])
 
         def fill() -> None:
             symbol, client_order_id = next(waiting)
             control.fill(symbol, client_order_id=client_order_id)
 
+        paced(WARM_UP, FILLS_PER_SECOND, fill)
+        self._wait_for_stamps(WARM_UP)
+        before = cpu_seconds([self._listener.pid])
         paced(FILLS, FILLS_PER_SECOND, fill)
-        rows = self._wait_for_stamps(FILLS)
+        rows = self._wait_for_stamps(WARM_UP + FILLS)[WARM_UP:]
         cpu = cpu_seconds([self._listener.pid]) - before
         return cpu * 1000 / (2 * FILLS), sorted((committed - event) / 1e6 for event, committed in rows)
 
@@ -274,7 +277,7 @@ class _Parts:
 
     def told_after(self) -> list[float]:
         """Milliseconds from the commit of each steady fill until the orchestrator's task began with it."""
-        stamps = [line.split() for line in self._stamps.read_text().splitlines()[:FILLS]]
+        stamps = [line.split() for line in self._stamps.read_text().splitlines()[WARM_UP : WARM_UP + FILLS]]
         with self._postgres.connect("bench") as connection:
             rows = connection.execute(
                 "SELECT e.client_order_id, o.intent_id FROM orders_exchangeorder e"
@@ -291,12 +294,3 @@ class _Parts:
         wait_for(lambda: committed.keys() <= started().keys(), timeout=60, every=0.1, what="the bot was told of all")
         told = started()
         return sorted((told[intent_id] - at) / 1e6 for intent_id, at in committed.items())
-
-
-def summary(tracking: Tracking) -> dict[str, float]:
-    return {
-        "committed_p50": percentile(tracking.committed, 50),
-        "committed_p99": percentile(tracking.committed, 99),
-        "told_p50": percentile(tracking.told, 50),
-        "told_p99": percentile(tracking.told, 99),
-    }

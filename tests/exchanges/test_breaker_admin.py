@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from exchanges import limits
+from exchanges import limits, metrics
 from exchanges.errors import NotSent
 from exchanges.limits import Answer, Budget, Kind, Lane, Passage
 from exchanges.models import BreakerChange, ExchangeAccount
@@ -20,6 +20,7 @@ from tests.harness.redis import TestRedis
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
 LIST = "/admin/exchanges/exchangeaccount/"
+COUNTER = metrics.counter("exchange_calls", account="bot-1", call="place", outcome="lost")
 HELD_OPEN = {"confirmed": "yes", "kind": "place", "state": "open", "reason": "odd answers"}
 
 
@@ -52,7 +53,7 @@ def admit(kind: Kind = Kind.PLACE) -> None:
 def fail(times: int) -> None:
     passage = Passage(host="h", account="bot-1", kind=Kind.PLACE, lane=Lane.CANCEL, weight=1)
     for _ in range(times):
-        limits.note(passage, Budget(), Answer(failed=True, succeeded=False))
+        limits.note(passage, Budget(), Answer(failed=True, succeeded=False), counter=COUNTER)
 
 
 def test_force_breaker__asks_why_then_holds_one_kind_open(boss: Client, account: ExchangeAccount) -> None:
