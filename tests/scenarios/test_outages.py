@@ -252,7 +252,7 @@ def test_listener__out_for_a_minute(scenario: Scenario, outage: str) -> None:
         left.append(f"by-hand-{rounds}-part")
         rounds += 1
     scenario.simulator.control.faults.clear()
-    wait_until_true(scenario, placed=10 * rounds, strangers=3 * rounds, timeout=120)
+    wait_until_true(scenario, placed=10 * rounds, strangers=3 * rounds, timeout=180)
 
 
 @pytest.mark.long
