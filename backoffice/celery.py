@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import django
 from celery import Celery, signals
 from django.apps import apps
+from django.conf import settings
 from django.db import connections
 
 from backoffice import broker
@@ -63,6 +65,14 @@ def share_limits(**_: Any) -> None:
     from exchanges.limits import share_strictly
 
     share_strictly()
+
+
+@signals.worker_ready.connect(weak=False)
+def reconcile_at_start(**_: Any) -> None:
+    """Whatever happened while no worker ran is caught up with; several workers that start together do it once."""
+    if settings.RECONCILE_AT_START:
+        with suppress(Exception):  # a broker that went away at once: the beat asks again
+            app.tasks["orders.reconcile_accounts"].apply_async(expires=60)
 
 
 @signals.task_prerun.connect(weak=False)

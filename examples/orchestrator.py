@@ -3,6 +3,7 @@
 
     .venv/bin/python examples/orchestrator.py                # orders of account `demo` through OrderExecutionService
     .venv/bin/python examples/orchestrator.py --by-message   # the same by Celery messages: needs the broker alone
+    .venv/bin/python examples/orchestrator.py --by-event     # another bot, which is told of fills: round_trips.py
 
 It follows the prices of a few symbols. What has risen it buys, what has fallen it sells, at most a few hundred dollars
 at a time and up to a limit for each symbol; what rests on the book for too long it cancels. It is no strategy to earn
@@ -320,8 +321,12 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A small trading bot on the back office.")
     parser.add_argument("--account", default="demo", help="name of the exchange account")
     parser.add_argument("--by-message", action="store_true", help="send Celery messages, share nothing but the broker")
+    parser.add_argument("--by-event", action="store_true", help="buy, sell when told of the fill, cancel on time-out")
     parser.add_argument("--prices", help="where to read prices; default: the account's EXCHANGE_..._REST_URL")
     parser.add_argument("--pause", type=float, default=2.5, help="seconds between two orders")
+    parser.add_argument(
+        "--rest", type=float, default=REST_SECONDS, help="cancel what rests for so many seconds (with --by-event)"
+    )
     parser.add_argument("--orders", type=int, help="end after so many; default: never")
     parser.add_argument("--seed", type=int, help="the same choices again")
     return parser.parse_args(argv)
@@ -340,6 +345,13 @@ def main(argv: list[str] | None = None) -> int:
     if not prices:
         print("orchestrator: say with --prices where to read prices, say https://api.binance.com", file=sys.stderr)
         return 2
+    if options.by_event:
+        import round_trips
+
+        price = last_price(prices, SYMBOLS[0])
+        return round_trips.run(
+            options.account, symbol=SYMBOLS[0], price=price, rounds=options.orders or 1, rest_seconds=options.rest
+        )
     choice = random.Random(options.seed)
     desk = MessageDesk(options.account) if options.by_message else ServiceDesk(options.account)
     bot = TradingOrchestrator(desk, choice)

@@ -132,7 +132,7 @@ class ExchangeAccountAdmin(TradingVerbs, BreakerVerb, ModelAdmin):
         "unresolved_orders",
         "credentials_label",
     )
-    actions = ("halt_selected", "reduce_selected", "resume_selected")
+    actions = ("halt_selected", "reduce_selected", "resume_selected", "reconcile_selected")
     actions_detail = ("halt_this", "reduce_this", "resume_this", "force_breaker")
     add_fieldsets = ((None, {"fields": ("name", "exchange", "environment", "is_enabled")}),)
     state_fields = ("state_label", "trading_state_reason", "last_synced_time", "balances_synced_time")
@@ -219,6 +219,18 @@ class ExchangeAccountAdmin(TradingVerbs, BreakerVerb, ModelAdmin):
     @admin.action(description=gettext_lazy("Resume trading"), permissions=["resume"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[ExchangeAccount]) -> HttpResponse:
         return self.switch(request, [*queryset], verb="resume", back=request.get_full_path())
+
+    def has_reconcile_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("exchanges.reconcile_account")
+
+    @admin.action(description=gettext_lazy("Compare with the exchange"), permissions=["reconcile"])
+    def reconcile_selected(self, request: HttpRequest, queryset: QuerySet[ExchangeAccount]) -> None:
+        for account in queryset:
+            if services.enqueue_reconciliation(account, requested_by=request.user.get_username()):
+                messages.success(request, _("%(account)s: the comparison has been enqueued.") % {"account": account})
+            else:
+                text = _("%(account)s: the comparison could not be enqueued: the broker does not answer.")
+                messages.error(request, text % {"account": account})
 
     @action(
         description=gettext_lazy("Halt trading"),

@@ -280,6 +280,7 @@ class Gateway:
             raise
         outcome = self._wire.send(method, parameters)
         error = _error_of(outcome, call)
+        told = _answer(outcome, error)
         if error is None:
             try:
                 result = read(outcome.body)
@@ -288,7 +289,7 @@ class Gateway:
                     self._wire.cleaned(f"not the answer that was asked for: {problem}"), http_status=outcome.status
                 )
         counter = metrics.counter("exchange_calls", **self._labels(name, error))
-        limits.note(passage, budget, _answer(outcome, error), is_probe=is_probe, counter=counter)
+        limits.note(passage, budget, told, is_probe=is_probe, counter=counter)
         self._log(name, call, error, clock.monotonic() - started, client_order_id)
         if error is None:
             return result

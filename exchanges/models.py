@@ -62,6 +62,7 @@ class ExchangeAccount(models.Model):
         permissions: ClassVar = [
             ("halt_trading", _("Can halt trading")),
             ("resume_trading", _("Can resume trading")),
+            ("reconcile_account", _("Can compare with the exchange")),
             ("force_breaker", _("Can force the circuit breakers")),
         ]
 
@@ -289,7 +290,7 @@ class LastPrice(models.Model):
 class Reservation(models.Model):
     """What one request may spend, held back until the exchange's own figures show it (`reservations.py`)."""
 
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations")
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations", db_index=False)
     asset = models.CharField(max_length=32)
     reference = models.CharField(max_length=64, help_text="Client order id of the request.")
     amount = ExactDecimalField()
@@ -309,7 +310,7 @@ class Reservation(models.Model):
 
 
 class SymbolCatchUp(models.Model):
-    """Until when the order history of one symbol is known to be in our book.
+    """Until when the order history of one symbol is known to be in our book, and how far it has been read.
 
     A database restored from a backup lacks orders that the exchange has; nothing is sent on a symbol before its history
     has been read again.
@@ -317,7 +318,11 @@ class SymbolCatchUp(models.Model):
 
     account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="catch_ups")
     symbol = models.CharField(max_length=32)
-    caught_up_at = models.DateTimeField()
+    caught_up_at = models.DateTimeField(null=True, help_text="When the last complete reading began.")
+    read_until = models.BigIntegerField(
+        null=True, help_text="Exchange order id up to which every order since the first reading is in our book."
+    )
+    own_read_until = models.BigIntegerField(null=True, help_text="The same, but of our own orders only.")
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["account", "symbol"], name="catch_up_unique_symbol")]

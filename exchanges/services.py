@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import structlog
+from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -326,6 +327,22 @@ def _zero_the_rest(account: ExchangeAccount, seen: set[str], moment: datetime) -
     """The exchange lists non-zero balances only: what it does not list is zero."""
     rest = Balance.objects.filter(account=account, updated_at__lte=moment).exclude(asset__in=seen)
     return rest.exclude(free=Decimal(0), locked=Decimal(0)).update(free=0, locked=0, updated_at=moment)
+
+
+# -- comparison ----------------------------------------------------------------------------------------------------
+
+
+def enqueue_reconciliation(account: ExchangeAccount, *, requested_by: str) -> bool:
+    """Have a worker compare the account with the exchange; False where the broker did not take the message."""
+    log.info("reconciliation_requested", account=account.name, requested_by=requested_by)
+    try:
+        # By name: it is a task of the orders, which this app does not import.
+        current_app.loader.import_default_modules()
+        current_app.tasks["orders.reconcile_account"].apply_async((account.name,), expires=300)
+    except Exception as error:  # noqa: BLE001  whatever the broker's client raises
+        log.warning("enqueue_failed", task="orders.reconcile_account", error=type(error).__name__)
+        return False
+    return True
 
 
 # -- accounts, beside a stream of claims ---------------------------------------------------------------------------

@@ -64,8 +64,9 @@ class UserStream:
 
     `silence_seconds` without any frame, ping included (the exchange pings every 20 s), is a dead connection.
     `answer_seconds` is allowed for the handshake and again for the answer to the subscription. The pause after a lost
-    connection is `first_pause_seconds`, doubled with every attempt that fails up to `longest_pause_seconds`, and
-    jittered.
+    connection is `first_pause_seconds`, doubled with every further loss up to `longest_pause_seconds`, and jittered. It
+    begins anew after a connection that has lived for `longest_pause_seconds`: each (re)connect makes its reader read
+    everything, and one that is cut as soon as it is made must not spend the exchange's patience on that.
     """
 
     def __init__(
@@ -96,7 +97,6 @@ class UserStream:
             connection = _Connection(self._account, self._silence_seconds, self._answer_seconds)
             try:
                 await connection.subscribe()
-                self._failures = 0
                 log_account.info("stream_connected")
                 yield Connected(clock.now())
                 while True:
@@ -111,6 +111,8 @@ class UserStream:
                 log_account.error("stream_terminated", reason=end.message, code=end.code)
                 yield Terminated(end.message, end.code)
                 return
+            if connection.lived_seconds() >= self._longest_pause_seconds:
+                self._failures = 0
             pause = self._next_pause(end)
             log_account.warning("stream_disconnected", reason=end.message, code=end.code, retry_in=round(pause, 3))
             yield Disconnected(end.message, pause)
@@ -136,6 +138,7 @@ class _Connection:
         self._answer_seconds = answer_seconds
         self._inbox: asyncio.Queue[str | bytes | None] = asyncio.Queue()  # None: there will be no more
         self._heard_at = clock.monotonic()
+        self._subscribed_at: float | None = None
         self._secrets: tuple[str, ...] = ()
         self._exchange: Any = None
         self._client: Any = None
@@ -150,6 +153,11 @@ class _Connection:
         parameters = self._exchange.sign_params({"timestamp": timestamp_ms})
         await self._send({"id": "subscribe", "method": "userDataStream.subscribe.signature", "params": parameters})
         await self._confirmation()
+        self._subscribed_at = clock.monotonic()
+
+    def lived_seconds(self) -> float:
+        """Since the subscription was confirmed; 0 before."""
+        return 0.0 if self._subscribed_at is None else clock.monotonic() - self._subscribed_at
 
     async def next_event(self) -> StreamEvent:
         text = await self._next_text(self._silence_seconds)

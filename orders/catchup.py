@@ -1,4 +1,4 @@
-"""Catching up with one account: what is open, what happened on a symbol, which trades are missing.
+"""Catching up with one account: what is open, which orders lack a row, which trades are missing.
 
 A failed question judges nothing: errors of the gateway pass to the caller, who asks again later.
 """
@@ -17,10 +17,19 @@ from django.db.models import QuerySet
 from exchanges import clock
 from exchanges.errors import OrderNotFound
 from exchanges.gateway import Gateway, get_gateway
-from exchanges.models import ExchangeAccount, Instrument, SymbolCatchUp
-from exchanges.services import do_once, lease, mark_synced
+from exchanges.models import ExchangeAccount, Instrument
+from exchanges.services import do_once, halt_trading, lease, mark_synced
 from exchanges.types import FillReport, OrderReport, OrderType, Side
-from orders.book import apply_fills, apply_report, open_break, record_event, swap
+from orders.book import (
+    apply_fills,
+    apply_report,
+    attempt_state,
+    open_account_break,
+    open_break,
+    record_event,
+    swap,
+)
+from orders.diff import looks_wiped
 from orders.ids import intent_hash, split_client_order_id
 from orders.models import (
     EXTERNAL_PREFIX,
@@ -30,6 +39,7 @@ from orders.models import (
     ExchangeOrder,
     Order,
     Outcome,
+    ReconciliationBreak,
 )
 from orders.risk import Figures, quantise
 from orders.states import OPEN, OrderStatus
@@ -38,7 +48,6 @@ log = structlog.get_logger(__name__)
 
 PAGE = 1000
 _MAX_PAGES = 100
-_RECENT_ROWS = 200
 _PLACED_WITHIN = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(days=2)  # between recording an intent and sending it: `place_within` is a day at most
 
@@ -102,14 +111,43 @@ def _sync_open_orders(account: ExchangeAccount) -> Counts:
     reports = gateway.fetch_open_orders()
     apply_reports(account, reports, counts)
     listed = {name for report in reports for name in (report.client_order_id, _exchange_key(report))}
+    held = list(open_attempts(account).filter(acknowledged_at__lt=asked_at))
+    unlisted = [
+        attempt
+        for attempt in held
+        if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}"))
+    ]
     # The query side may lag behind the engine: that it does not know a fresh order yet is no difference.
     settled_before = asked_at - timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
-    for attempt in open_attempts(account).filter(acknowledged_at__lt=asked_at):
-        if listed.isdisjoint((attempt.client_order_id, f"{attempt.symbol}#{attempt.exchange_order_id}")):
-            _ask_about(gateway, attempt, counts, settled_before=settled_before)
+    missing: list[ExchangeOrder] = []
+    for attempt in unlisted:
+        if _is_missing(gateway, attempt, counts, settled_before=settled_before):
+            missing.append(attempt)
+        if looks_wiped(held=len(held), unlisted=len(unlisted), asked=counts.asked, missing=len(missing)):
+            stop_for_wipe(account, orders=len(held), actor="sync")
+            return counts
+    for attempt in missing:
+        open_break(
+            attempt.order,
+            BreakKind.MISSING_AT_EXCHANGE,
+            subject=attempt.client_order_id,
+            details={"exchange_order_id": attempt.exchange_order_id},
+        )
     mark_synced(account, asked_at)
     log.info("open_orders_synced", account=account.name, **counts.as_dict())
     return counts
+
+
+def stop_for_wipe(account: ExchangeAccount, *, orders: int, actor: str) -> None:
+    """The exchange was reset: closing every order would destroy the record of what we had. Said and done once, so that
+    a person who knows better may let the account trade again.
+    """
+    told = ReconciliationBreak.objects.filter(account=account, kind=BreakKind.EXCHANGE_RESET, resolved_at=None)
+    if told.exists():
+        return
+    reason = f"the exchange knows none of our {orders} open orders: it was reset, or this is another account"
+    halt_trading(account=account, reason=reason, actor=actor)
+    open_account_break(account.pk, BreakKind.EXCHANGE_RESET, subject=account.name, details={"orders": orders})
 
 
 def accounts_due_for_sync() -> list[str]:
@@ -120,9 +158,13 @@ def accounts_due_for_sync() -> list[str]:
     return [account.name for account in accounts if not _may_rest(account, now, rest)]
 
 
-def _may_rest(account: ExchangeAccount, now: datetime, rest: timedelta) -> bool:
+def has_healthy_stream(account: ExchangeAccount) -> bool:
     stream = getattr(account, "stream", None)
-    if stream is None or account.last_synced_at is None or not stream.is_healthy(now):
+    return stream is not None and stream.is_healthy(clock.now())
+
+
+def _may_rest(account: ExchangeAccount, now: datetime, rest: timedelta) -> bool:
+    if account.last_synced_at is None or not has_healthy_stream(account):
         return False
     # The tick after this one would come too late: half an interval early is early enough.
     early = timedelta(seconds=settings.SYNC_INTERVAL_SECONDS / 2)
@@ -135,24 +177,17 @@ def open_attempts(account: ExchangeAccount) -> QuerySet[ExchangeOrder]:
     return rows.filter(outcome=Outcome.ACKNOWLEDGED).select_related("order")
 
 
-def _ask_about(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, settled_before: datetime) -> None:
-    """An order that we hold open is not in the list: ask for it alone. "Not found" proves nothing here."""
+def _is_missing(gateway: Gateway, attempt: ExchangeOrder, counts: Counts, *, settled_before: datetime) -> bool:
+    """An order that we hold open is not in the list: ask for it alone. "Not found" closes nothing."""
     counts.asked += 1
     before = attempt.order.version
     try:
         report = ask_for(gateway, attempt)
     except OrderNotFound:
-        if attempt.acknowledged_at is not None and attempt.acknowledged_at >= settled_before:
-            return
-        open_break(
-            attempt.order,
-            BreakKind.MISSING_AT_EXCHANGE,
-            subject=attempt.client_order_id,
-            details={"exchange_order_id": attempt.exchange_order_id},
-        )
-        return
+        return attempt.acknowledged_at is None or attempt.acknowledged_at < settled_before
     order = apply_report(attempt, report)
     counts.changed += order.version != before
+    return False
 
 
 def ask_for(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport:
@@ -344,56 +379,6 @@ def _external_key(report: OrderReport) -> str:
     return f"{report.symbol}:{report.exchange_order_id}"
 
 
-# -- a symbol's history --------------------------------------------------------------------------------------------
-
-
-def ensure_caught_up(account: ExchangeAccount, symbol: str, *, trusted_since: datetime) -> None:
-    """Have the symbol's history read after the moment since which this process trusts its database."""
-    done = SymbolCatchUp.objects.filter(account=account, symbol=symbol, caught_up_at__gte=trusted_since)
-    do_once(
-        f"catch-up:{account.name}:{symbol}",
-        is_done=done.exists,
-        work=lambda: catch_up_symbol(account, symbol),
-    )
-
-
-def catch_up_symbol(account: ExchangeAccount, symbol: str, *, with_strangers: bool = False) -> dict[str, int]:
-    """Read the symbol's orders since the last one known and recover those of ours that have no row.
-
-    Without any known order: the newest page, so an account with years of history is not imported. Orders of strangers
-    are taken in `with_strangers` and if we know where to begin.
-    """
-    gateway, asked_at, counts = get_gateway(account), clock.now(), Counts()
-    last_known = _last_known_id(account, symbol)
-    for _ in range(_MAX_PAGES):
-        page = gateway.fetch_all_orders(symbol=symbol, from_order_id=last_known, limit=PAGE)
-        # Ours in form; whether an order is of this deployment shows when its intent comes again.
-        strangers_too = with_strangers and last_known is not None
-        wanted = [report for report in page if strangers_too or split_client_order_id(report.client_order_id)]
-        apply_reports(account, wanted, counts)
-        if last_known is None or len(page) < PAGE:
-            break
-        last_known = str(max(int(report.exchange_order_id) for report in page) + 1)
-    SymbolCatchUp.objects.update_or_create(account=account, symbol=symbol, defaults={"caught_up_at": asked_at})
-    log.info("symbol_caught_up", account=account.name, symbol=symbol, **counts.as_dict())
-    return counts.as_dict()
-
-
-def _last_known_id(account: ExchangeAccount, symbol: str) -> str | None:
-    """The newest order up to which nothing is missing: one that this very database sent.
-
-    Orders that a list or the stream has shown us meanwhile prove nothing about those before them.
-    """
-    recent = (
-        ExchangeOrder.objects.filter(account=account, symbol=symbol, request_timestamp_ms__isnull=False)
-        .exclude(exchange_order_id="")
-        .order_by("-id")
-        .values_list("exchange_order_id", flat=True)[:_RECENT_ROWS]
-    )
-    numbers = [int(text) for text in recent if text.isdigit()]
-    return str(max(numbers)) if numbers else None
-
-
 # -- missing trades ------------------------------------------------------------------------------------------------
 
 
@@ -414,6 +399,15 @@ def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
             break
         from_trade_id = str(_last_trade(fills) + 1)
     return attempt.order
+
+
+def complete_fills(account: ExchangeAccount) -> None:
+    """Fetch the trades that orders of this account are known to lack, without waiting for the stream to bring them."""
+    gateway = get_gateway(account)
+    rows = ExchangeOrder.objects.filter(account=account, order__next_check_at__isnull=False)
+    for attempt in rows.exclude(exchange_order_id="").select_related("order"):
+        if attempt_state(attempt).has_fill_gap:
+            fetch_missing_fills(gateway, attempt)
 
 
 def _last_trade(fills: list[FillReport]) -> int:

@@ -405,6 +405,8 @@ def _check_balance(
     if Remedy.BALANCES not in conditions.remedied:
         # A refusal for lack of money is made on a figure of this very moment only.
         raise RemedyNeeded(Remedy.BALANCES)
+    if facts.balances_synced_at is None and not facts.free:
+        return Denial("BALANCE_UNKNOWN", f"{held_back.text.partition(',')[0]}, no balance was ever known")
     if denial := check_balance(rules, quantised, facts.free, estimate):
         return denial
     raise _money_is_on_its_way(held_back.text)

@@ -21,6 +21,7 @@ class Step(StrEnum):
     APPLY = "apply"  # the exchange says something that we do not know yet
     ADOPT = "adopt"  # the exchange has an order that we have no row for
     ASK = "ask"  # we hold it open and the list lacks it: ask for it alone before any verdict
+    FETCH_FILLS = "fetch_fills"  # both agree on what is filled, and our trades do not add up to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Held:
     quantity: Decimal | None
     price: Decimal | None
     filled_quantity: Decimal
+    fills_quantity: Decimal
     touched_at: datetime
 
 
@@ -76,9 +78,12 @@ def compare_open_orders(
             actions.append(Action(Step.ADOPT, report.client_order_id, report))
             continue
         seen.add(order.client_order_id)
+        is_settled = order.touched_at < untouched_since
         if _says_more(order, report):
             actions.append(Action(Step.APPLY, order.client_order_id, report))
-        differences += _different_order(order, report)
+        elif is_settled and order.fills_quantity < order.filled_quantity:
+            actions.append(Action(Step.FETCH_FILLS, order.client_order_id))
+        differences += _different_order(order, report, is_settled=is_settled)
     unseen = [order for order in held if order.client_order_id not in seen]
     actions += [Action(Step.ASK, order.client_order_id) for order in unseen if order.touched_at < untouched_since]
     return actions, differences
@@ -89,7 +94,8 @@ def _says_more(order: Held, report: OrderReport) -> bool:
     return further or report.filled_quantity > order.filled_quantity or not order.exchange_order_id
 
 
-def _different_order(order: Held, report: OrderReport) -> list[Difference]:
+def _different_order(order: Held, report: OrderReport, *, is_settled: bool) -> list[Difference]:
+    """`is_settled`: nothing was heard of it for so long that the list cannot merely be older than what we know."""
     details: dict[str, str] = {}
     if order.side is not report.side:
         details["side"] = f"ours {order.side}, theirs {report.side}"
@@ -97,17 +103,22 @@ def _different_order(order: Held, report: OrderReport) -> list[Difference]:
         details["quantity"] = f"ours {plain(order.quantity)}, theirs {plain(report.quantity)}"
     if order.price is not None and report.price != order.price:
         details["price"] = f"ours {plain(order.price)}, theirs {plain(report.price)}"
+    if is_settled and report.filled_quantity < order.filled_quantity:
+        details["filled"] = f"ours {plain(order.filled_quantity)}, theirs {plain(report.filled_quantity)}"
+    if is_settled and STAGE.get(report.status, 9) < STAGE.get(order.exchange_status, 0):
+        details["status"] = f"ours {order.exchange_status}, theirs {report.status}"
     return [Difference("DIFFERENT_ORDER", order.client_order_id, details)] if details else []
 
 
 def locked_by(orders: Iterable[OrderReport], assets: Mapping[str, tuple[str, str]]) -> dict[str, Decimal] | None:
     """What open orders lock, by asset; `assets` gives (base, quote) by symbol.
 
-    None where it cannot be told: an order of a symbol that we do not know, or one that is priced by the market.
+    None where it cannot be told: an order of a symbol that we do not know, one that is priced by the market, or one
+    of an order list, whose legs lock the same amount once, or nothing yet.
     """
     locked: dict[str, Decimal] = {}
     for order in orders:
-        if order.symbol not in assets:
+        if order.symbol not in assets or order.raw.get("orderListId", -1) != -1:
             return None
         base, quote = assets[order.symbol]
         rest = EXACT.subtract(order.quantity, order.filled_quantity)
@@ -135,9 +146,12 @@ def compare_locked(
     return differences
 
 
-def looks_wiped(*, held: int, missing: int) -> bool:
-    """Every order that we hold open is unknown to the exchange at once: it was reset, and no order's fate is proven."""
-    return held >= WIPED_FROM and missing == held
-
-
 WIPED_FROM = 2
+WIPED_SAMPLE = 20
+
+
+def looks_wiped(*, held: int, unlisted: int, asked: int, missing: int) -> bool:
+    """The exchange lists none of the orders that we hold open, and knows none of those that it was asked for alone: it
+    was reset, and no order's fate is proven. A sample is enough to stop for: thousands of questions would take minutes.
+    """
+    return held >= WIPED_FROM and unlisted == held and missing == asked and missing >= min(held, WIPED_SAMPLE)

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY_SECONDS = 5.0
 RETRY_TERMINATED_SECONDS = 60.0
 STOP_WITHIN_SECONDS = 3.0
+LAST_WORD_SECONDS = 1.0
 
 
 class Listener:
@@ -43,10 +44,16 @@ class Listener:
     async def run(self) -> None:
         """Follow until `stop`; returns within `STOP_WITHIN_SECONDS` of it."""
         try:
+            stopping = asyncio.create_task(self._stop.wait())
             while not self._stop.is_set():
-                await self._look()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), LOOK_EVERY_SECONDS)
+                # A database that hangs must not keep the process from ending.
+                look = asyncio.create_task(self._look())
+                await asyncio.wait({look, stopping}, return_when="FIRST_COMPLETED")
+                if not look.done():
+                    look.cancel()
+                    break
+                look.result()
+                await asyncio.wait({stopping}, timeout=LOOK_EVERY_SECONDS)
         finally:
             for task in self._followers.values():
                 task.cancel()
@@ -86,6 +93,7 @@ class _Follower:
         self._live = LiveAccount(account)
         self._second_look: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"stream-{account.name}")
+        self._looking = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"look-{account.name}")
 
     async def run(self) -> None:
         pulse = asyncio.create_task(self._say_alive())
@@ -95,13 +103,20 @@ class _Follower:
             pulse.cancel()
             if self._second_look is not None:
                 self._second_look.cancel()
+            with suppress(Exception):  # a busy or broken thread: what it said last goes stale within seconds
+                stopped = self._in_thread(self._live.disconnected, "the listener has stopped")
+                await asyncio.wait_for(stopped, LAST_WORD_SECONDS)
             self._thread.submit(self._live.close)
             self._thread.shutdown(wait=False)
+            self._looking.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self) -> None:
-        async with aclosing(UserStream(self._account).events()) as events:
+        async with aclosing(self._stream().events()) as events:
             async for event in events:
                 if isinstance(event, Connected):
+                    if self._second_look is not None:
+                        # Of a stream that is cut again and again only the last connection is looked at twice.
+                        self._second_look.cancel()
                     await self._catch_up(event)
                     self._second_look = asyncio.create_task(self._look_again())
                 elif isinstance(event, Disconnected):
@@ -115,6 +130,13 @@ class _Follower:
                     await self._do(partial(self._live.keep, problem=event.error, raw=event.raw))
                 else:
                     await self._do(self._live.apply, event)
+
+    def _stream(self) -> UserStream:
+        return UserStream(
+            self._account,
+            silence_seconds=settings.EXCHANGE_STREAM_SILENCE_SECONDS,
+            longest_pause_seconds=settings.EXCHANGE_STREAM_LONGEST_PAUSE_SECONDS,
+        )
 
     async def _catch_up(self, event: Connected) -> None:
         """Until the catch-up has succeeded the account is not in sync; events wait behind it."""
@@ -130,8 +152,20 @@ class _Follower:
                 return
 
     async def _look_again(self) -> None:
+        """In a thread of its own, as a worker would: events must not wait for a long history."""
         await asyncio.sleep(settings.EXCHANGE_READ_LAG_MS / 1000)
-        await self._do(self._live.look_again)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._looking, self._compare)
+        except (GatewayError, OperationalError, InterfaceError) as error:
+            log.warning("stream_second_look_failed", account=self._account.name, error=str(error))
+        except Exception:
+            log.exception("stream_second_look_failed", account=self._account.name)
+
+    def _compare(self) -> None:
+        try:
+            self._live.look_again()
+        finally:
+            connection.close()
 
     async def _say_alive(self) -> None:
         while True:

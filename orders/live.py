@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +15,14 @@ from exchanges.services import apply_balances, sync_balances
 from exchanges.stream_events import BalanceDelta, BalancesEvent, ListStatus, OrderEvent
 from exchanges.types import to_ms
 from orders.book import apply_report, open_account_break
-from orders.catchup import Counts, adopt_unknown, sync_open_orders
+from orders.catchup import Counts, adopt_unknown, complete_fills, sync_open_orders
 from orders.compare import reconcile_account
 from orders.models import BreakKind, Order
 from orders.reading import attempt_by_client_id, attempt_by_exchange_id
 
 log = structlog.get_logger(__name__)
 
+EXECUTION_TYPES = frozenset({"NEW", "CANCELED", "REPLACED", "REJECTED", "TRADE", "EXPIRED", "TRADE_PREVENTION"})
 _STATE_EVERY_SECONDS = 1.0
 MAX_KEPT = 10_000
 
@@ -30,6 +32,7 @@ class LiveAccount:
 
     def __init__(self, account: ExchangeAccount) -> None:
         self._account = account
+        self._said: dict[str, Any] = {}
         self._state_written_at = 0.0
 
     def connected(self, subscribed_at: datetime) -> None:
@@ -40,6 +43,7 @@ class LiveAccount:
         """
         self._write(connected_since=subscribed_at, in_sync_since=None, reason="catching up")
         sync_open_orders(self._account, wait=True)
+        complete_fills(self._account)
         sync_balances(self._account)
         self._write(in_sync_since=clock.now(), reason="")
         log.info("stream_in_sync", account=self._account.name)
@@ -53,7 +57,7 @@ class LiveAccount:
         self._write(connected_since=None, in_sync_since=None, reason=reason)
 
     def alive(self) -> None:
-        """Say that the listener runs."""
+        """Say that the listener runs, and again how it does: a second one, started by mistake, may have ended."""
         self._write()
 
     def apply(self, event: OrderEvent | BalancesEvent | BalanceDelta | ListStatus) -> None:
@@ -70,6 +74,10 @@ class LiveAccount:
 
     def _apply_order(self, event: OrderEvent) -> Order:
         report, account_id = event.report, self._account.pk
+        if report.execution_type not in EXECUTION_TYPES:
+            self.keep(
+                problem=f"unknown execution type {report.execution_type!r}"[:128], raw=json.dumps(dict(report.raw))
+            )
         attempt = attempt_by_client_id(account_id, report.client_order_id) or attempt_by_exchange_id(
             account_id, report.symbol, report.exchange_order_id
         )
@@ -97,8 +105,9 @@ class LiveAccount:
 
     def _write(self, **changes: Any) -> None:
         self._state_written_at = clock.monotonic()
-        now = clock.now()
-        StreamState.objects.update_or_create(account=self._account, defaults={"alive_at": now, **changes})
+        self._said |= changes
+        defaults = {"alive_at": clock.now(), **self._said}
+        StreamState.objects.update_or_create(account=self._account, defaults=defaults)
 
     def close(self) -> None:
         connection.close()

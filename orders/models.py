@@ -1,6 +1,7 @@
 """The book: orders, what the exchange was sent and said of each, fills, events, and what could not be made equal.
 
-Rows here are written by `orders.book` and `orders.services` alone. Each index names the query it serves.
+Rows here are written by `orders.book`, and by the verbs on top of it (`claims`, `services`, `cancelling`, `reconcile`).
+Each index names the query it serves.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Order(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(
-        ExchangeAccount, on_delete=models.PROTECT, related_name="orders", verbose_name=_("account")
+        ExchangeAccount, on_delete=models.PROTECT, related_name="orders", verbose_name=_("account"), db_index=False
     )
     intent_id = models.CharField(_("intent id"), max_length=64)
     symbol = models.CharField(_("symbol"), max_length=32)
@@ -150,8 +151,9 @@ class Outcome(models.TextChoices):
 class ExchangeOrder(models.Model):
     """The ID mapping: one row per request that left or may have left, and what the exchange says of it."""
 
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="exchange_orders")
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="+")
+    # Both lead an index of the constraints below.
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="exchange_orders", db_index=False)
+    account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="+", db_index=False)
     attempt = models.PositiveSmallIntegerField(_("attempt"))
     client_order_id = models.CharField(_("client order id"), max_length=64)
     exchange_order_id = models.CharField(_("exchange order id"), max_length=64, blank=True, default="")
@@ -406,8 +408,12 @@ class RiskLimit(models.Model):
     currency = models.CharField(
         _("currency"), max_length=32, default="USDT", help_text=_("Of the amounts below: a quote asset.")
     )
-    allowed_symbols = models.TextField(
-        _("allowed symbols"), blank=True, default="", help_text=_("Only these, parted by spaces. Empty: every symbol.")
+    allowed_symbols = models.CharField(
+        _("allowed symbols"),
+        max_length=2000,
+        blank=True,
+        default="",
+        help_text=_("Only these, parted by spaces. Empty: every symbol."),
     )
     max_order_notional = ExactDecimalField(_("notional of one order"), null=True, blank=True)
     max_notional_per_day = ExactDecimalField(_("notional of a day (UTC)"), null=True, blank=True)

@@ -19,11 +19,13 @@ from exchanges.gateway import Gateway, get_gateway
 from exchanges.services import settle_reservations
 from exchanges.types import OrderReport, to_ms
 from orders.book import apply_report, attempt_state, log_fields, open_break, record_event, release_reservation, swap
+from orders.cancelling import drive_cancel
 from orders.catchup import PAGE, ask_for, fetch_missing_fills
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.retry import durable
-from orders.services import back_off, drive_cancel, pause_after, place_order, stop_account
+from orders.services import place_order
 from orders.states import CLOSED, OPEN, OrderStatus, next_status
+from orders.troubles import back_off, pause_after, stop_account
 
 log = structlog.get_logger(__name__)
 

@@ -1,13 +1,12 @@
-"""The verbs: submit, place, cancel. Claim and commit, call the exchange, record: never a transaction across a call.
+"""The verbs that tasks, sweeps, the admin and the commands call: submit and place, here; cancel, in `cancelling.py`.
 
-Tasks, sweeps, the admin and the commands all call these. The writers of what the exchange says are in `book.py`.
+Claim and commit, call the exchange, record: never a transaction across a call. The writers of what the exchange says
+are in `book.py`.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +21,6 @@ from exchanges.errors import (
     DuplicateOrder,
     GatewayError,
     NotSent,
-    OrderNotFound,
     OrderRejected,
     OutcomeUnknown,
 )
@@ -37,6 +35,7 @@ from exchanges.services import (
     refresh_symbol,
 )
 from orders import memory
+from orders.accounts import account_named, forget_account, known_account
 from orders.book import (
     apply_fill,
     apply_fills,
@@ -48,7 +47,8 @@ from orders.book import (
     release_reservation,
     swap,
 )
-from orders.catchup import ask_for, ensure_caught_up, ensure_synced
+from orders.cancelling import cancel_order, drive_cancel, request_cancel, withdraw
+from orders.catchup import ensure_synced
 from orders.claims import (
     AccountReplaced,
     Claim,
@@ -60,23 +60,19 @@ from orders.claims import (
     new_order,
     require_same_intent,
 )
-from orders.intents import Intent, invalid, parse_note
+from orders.history import ensure_caught_up
+from orders.intents import Intent
 from orders.models import BreakKind, EventType, ExchangeOrder, Order, Outcome
 from orders.results import order_result
 from orders.retry import durable
 from orders.risk_limits import PRICE_ASKED_WITHIN
-from orders.states import CLOSED, OPEN, UNSETTLED, OrderStatus, next_status
+from orders.states import OPEN, OrderStatus, next_status
+from orders.troubles import back_off, error_details, pause_after, stop_account
 
 log = structlog.get_logger(__name__)
 
 _MAX_TRIES = 50
 MARKET_CLOSED = "Market is closed"
-# Pause before an order is looked at again, by the number of looks so far.
-_BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-_UNSETTLED_PAUSE = 4.0
-
-
-# -- placing -------------------------------------------------------------------------------------------------------
 
 
 def submit_order(intent: Intent) -> Order:
@@ -86,10 +82,10 @@ def submit_order(intent: Intent) -> Order:
     `InvalidIntent` for an unknown account and `IntentConflict`; nothing is recorded then.
     """
     try:
-        return _submit(intent, _known_account(intent.account))
+        return _submit(intent, known_account(intent.account))
     except AccountReplaced:
-        _accounts.pop(intent.account, None)
-        return _submit(intent, _known_account(intent.account))
+        forget_account(intent.account)
+        return _submit(intent, known_account(intent.account))
 
 
 def _submit(intent: Intent, account: ExchangeAccount) -> Order:
@@ -113,7 +109,7 @@ def place_order(order_id: UUID, *, has_turn: bool = False) -> Order:
         return order
     account = order.account
     if order.cancel_requested_at is not None:
-        return _withdraw(order)
+        return withdraw(order)
     if not has_turn and order.check_count > 0 and order.next_check_at is not None and order.next_check_at > clock.now():
         return order
     return _drive(
@@ -141,30 +137,6 @@ def record_order(intent: Intent) -> tuple[Order, bool]:
             known = Order.objects.get(account=account, intent_id=intent.intent_id)
     require_same_intent(known, intent)
     return known, False
-
-
-_accounts: dict[str, tuple[float, ExchangeAccount]] = {}
-_KEEP_ACCOUNT_SECONDS = 5.0
-
-
-def _known_account(name: str) -> ExchangeAccount:
-    """The account as it was some seconds ago: only its name and environment are used, which never change.
-
-    What may change, the gate reads from the row itself, in the claim's transaction.
-    """
-    found = _accounts.get(name)
-    if found is not None and clock.monotonic() - found[0] < _KEEP_ACCOUNT_SECONDS:
-        return found[1]
-    account = account_named(name)
-    _accounts[name] = (clock.monotonic(), account)
-    return account
-
-
-def account_named(name: str) -> ExchangeAccount:
-    try:
-        return ExchangeAccount.objects.get(name=name)
-    except ExchangeAccount.DoesNotExist:
-        raise invalid("account", f"there is no account named {name!r}") from None
 
 
 def _claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
@@ -221,7 +193,16 @@ def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: d
     elif remedy is Remedy.SYMBOL:
         refresh_symbol(account, symbol)
     else:
+        _have_balances(account, started_at)
+
+
+def _have_balances(account: ExchangeAccount, started_at: datetime) -> None:
+    """An order waits for a newer figure; where none was ever known, the gate denies it instead of guessing."""
+    try:
         ensure_balances(account, newer_than=started_at)
+    except (NotSent, OutcomeUnknown):
+        if ExchangeAccount.objects.filter(pk=account.pk, balances_synced_at__isnull=False).exists():
+            raise
 
 
 def _send(gateway: Gateway, account: ExchangeAccount, claim: Claim, signed_at: float) -> Order:
@@ -344,27 +325,16 @@ def _record_outcome(
                         event_type,
                         actor="worker",
                         previous_status=previous,
-                        details=_error_details(attempt, error),
+                        details=error_details(attempt, error),
                     ).save(force_insert=True)
                     break
             order.refresh_from_db()
         log.warning("order_not_acknowledged", **log_fields(order), outcome=str(outcome), error=str(error))
         if order.status == OrderStatus.CREATED and order.cancel_requested_at is not None:
-            return _withdraw(order)
+            return withdraw(order)
         return order
 
     return durable(record)
-
-
-def _error_details(attempt: ExchangeOrder, error: GatewayError) -> dict[str, Any]:
-    return {
-        "client_order_id": attempt.client_order_id,
-        "error": type(error).__name__,
-        "code": error.code,
-        "http_status": error.http_status,
-        "message": error.message,
-        "retry_after": getattr(error, "retry_after", None),
-    }
 
 
 def _park_new(
@@ -393,194 +363,12 @@ def _park(order: Order, reason: str, retry_after: float | None) -> Order:
     return durable(record)
 
 
-def pause_after(order: Order, error: GatewayError) -> float:
-    """Seconds until the next step: what was asked for, and growing pauses where it was the exchange that failed.
-
-    A shared limit or breaker of ours names the very moment from which it lets requests pass: to wait longer for each
-    time it was asked would cost an order its deadline.
-    """
-    asked = getattr(error, "retry_after", None)
-    if asked is not None and error.http_status is None:
-        return float(asked) * random.uniform(1.0, 1.2)
-    return max(asked or 0.0, back_off(order))
-
-
-def back_off(order: Order) -> float:
-    """Seconds to wait by the number of looks so far; short while the order has a deadline or an unknown outcome."""
-    pause = _BACK_OFF[min(order.check_count, len(_BACK_OFF) - 1)]
-    return min(pause, _UNSETTLED_PAUSE) if order.status in UNSETTLED else pause
-
-
-def stop_account(account: ExchangeAccount, error: AccountError) -> None:
-    """The exchange refuses the key or the account: nothing of it will pass until a person has looked.
-
-    A key that this very process lacks (no answer, no status) says nothing about the account: other workers may have it.
-    """
-    if error.http_status is None:
-        return
-    halt_trading(account=account, reason=f"refused by the exchange: {error}"[:500], actor="exchange")
-    open_account_break(
-        account.pk,
-        BreakKind.ACCOUNT_REFUSED,
-        subject=account.name,
-        details={"code": error.code, "message": error.message},
-    )
-
-
-@contextmanager
-def stopping_refused(account: ExchangeAccount) -> Iterator[None]:
-    """Questions about the account whose refusal stops it, as that of an order does."""
-    try:
-        yield
-    except AccountError as error:
-        stop_account(account, error)
-        raise
-
-
-# -- cancelling ----------------------------------------------------------------------------------------------------
-
-
-def cancel_order(*, account: str, intent_id: str, requested_by: str = "", reason: str = "") -> Order:
-    """Cancel by intent: withdraw what was not sent, keep the wish for what is in flight, ask the exchange for the rest.
-
-    Only the exchange's word makes an open order CANCELED. Trouble on the way leaves the wish recorded, and the sweep
-    goes on. Needs no broker. Raises `InvalidIntent` for an unknown account or intent.
-    """
-    requested_by = parse_note("requested_by", requested_by, longest=150)
-    reason = parse_note("reason", reason, longest=1000)
-    owner = account_named(account)
-    order = Order.objects.filter(account=owner, intent_id=intent_id).first()
-    if order is None:
-        raise invalid("intent_id", f"account {account!r} has no order with intent {intent_id!r}")
-    order = request_cancel(order, requested_by=requested_by, reason=reason)
-    if order.status not in OPEN:
-        return order
-    try:
-        return drive_cancel(get_gateway(owner), order)
-    except GatewayError as error:
-        log.warning("cancel_waits", **log_fields(order), error=str(error))
-        return order
-
-
-def request_cancel(order: Order, *, requested_by: str, reason: str) -> Order:
-    """Record the wish, or withdraw an order that was never sent. Which of the two, the database decides."""
-
-    def record() -> Order:
-        for _ in range(_MAX_TRIES):
-            if order.status in CLOSED or order.cancel_requested_at is not None:
-                return order
-            with transaction.atomic():
-                if swap(
-                    order,
-                    cancel_requested_at=clock.now(),
-                    cancel_requested_by=requested_by,
-                    next_check_at=order.next_check_at or clock.now(),
-                ):
-                    record_event(
-                        order,
-                        EventType.CANCEL_REQUESTED,
-                        actor=requested_by,
-                        previous_status=order.status,
-                        details={"reason": reason},
-                    ).save(force_insert=True)
-                    log.info("cancel_requested", **log_fields(order), requested_by=requested_by, reason=reason)
-                    break
-            order.refresh_from_db()
-        return _withdraw(order) if order.status == OrderStatus.CREATED else order
-
-    return durable(record)
-
-
-def _withdraw(order: Order) -> Order:
-    """CREATED and unwanted -> CANCELED without having been sent, unless a worker claims it first."""
-    with transaction.atomic():
-        if order.status == OrderStatus.CREATED and swap(
-            order,
-            status=OrderStatus.CANCELED,
-            reason_code="WITHDRAWN",
-            reason="canceled before it was sent",
-            closed_at=clock.now(),
-            next_check_at=None,
-        ):
-            record_event(
-                order, EventType.WITHDRAWN, actor=order.cancel_requested_by, previous_status=OrderStatus.CREATED
-            ).save(force_insert=True)
-            log.info("order_withdrawn", **log_fields(order))
-            return order
-    order.refresh_from_db()
-    return order
-
-
-def drive_cancel(gateway: Gateway, order: Order) -> Order:
-    """Send the cancel of an open order and record what the exchange says; what stays open is tried again later."""
-    attempts = list(ExchangeOrder.objects.filter(order=order, outcome=Outcome.ACKNOWLEDGED).order_by("attempt"))
-    for attempt in attempts:
-        attempt.order = order
-        if order.status not in OPEN:
-            break
-        order = _cancel_attempt(gateway, attempt)
-    return order
-
-
-def _cancel_attempt(gateway: Gateway, attempt: ExchangeOrder) -> Order:
-    by_id = {"exchange_order_id": attempt.exchange_order_id} if attempt.exchange_order_id else {}
-    try:
-        report = gateway.cancel(symbol=attempt.symbol, **(by_id or {"client_order_id": attempt.client_order_id}))
-    except (OrderNotFound, OrderRejected) as error:
-        # Not open any more, or not to be cancelled: what became of it, only its state tells. A fill beats a cancel.
-        return _ask_after_cancel(gateway, attempt, error)
-    except AccountError as error:
-        stop_account(attempt.order.account, error)
-        return _note_cancel(attempt, error, EventType.CANCEL_UNCONFIRMED)
-    except GatewayError as error:
-        return _note_cancel(attempt, error, EventType.CANCEL_UNCONFIRMED)
-    return durable(lambda: apply_report(attempt, report))
-
-
-def _ask_after_cancel(gateway: Gateway, attempt: ExchangeOrder, refusal: GatewayError) -> Order:
-    try:
-        report = ask_for(gateway, attempt)
-    except GatewayError as error:
-        return _note_cancel(attempt, error, EventType.CANCEL_UNCONFIRMED)
-    order = durable(lambda: apply_report(attempt, report))
-    return _note_cancel(attempt, refusal, EventType.CANCEL_REFUSED) if order.status in OPEN else order
-
-
-def _note_cancel(attempt: ExchangeOrder, error: GatewayError, event_type: EventType) -> Order:
-    """The order is not known to be canceled: say why, and when it is tried again."""
-
-    def record() -> Order:
-        order = attempt.order
-        for _ in range(_MAX_TRIES):
-            if order.status in CLOSED:
-                return order
-            pause = timedelta(seconds=pause_after(order, error))
-            with transaction.atomic():
-                if swap(order, next_check_at=clock.now() + pause, check_count=order.check_count + 1):
-                    record_event(
-                        order,
-                        event_type,
-                        actor="worker",
-                        previous_status=order.status,
-                        details=_error_details(attempt, error),
-                    ).save(force_insert=True)
-                    log.warning("cancel_not_confirmed", **log_fields(order), error=str(error))
-                    return order
-            order.refresh_from_db()
-        return order
-
-    return durable(record)
-
-
 __all__ = [
     "apply_fill",
     "apply_fills",
     "apply_report",
-    "back_off",
     "cancel_order",
-    "drive_cancel",
     "order_result",
-    "pause_after",
     "place_order",
     "record_event",
     "record_order",

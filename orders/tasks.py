@@ -12,7 +12,8 @@ from django.db import InterfaceError, OperationalError
 from exchanges import clock, metrics
 from exchanges.errors import AccountError, GatewayError
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, halt_rules, notices, positions, reconcile, services
+from orders import catchup, compare, halt_rules, history, notices, positions, reconcile, services
+from orders.accounts import account_named
 from orders.intents import (
     IntentConflict,
     InvalidIntent,
@@ -23,6 +24,7 @@ from orders.intents import (
     parse_known_intent_id,
 )
 from orders.models import Order
+from orders.troubles import stopping_refused
 
 log = structlog.get_logger(__name__)
 
@@ -136,18 +138,24 @@ def reconcile_accounts() -> dict[str, int]:
 
 @shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)
 def sync_open_orders(account: str) -> dict[str, int]:
-    """Compare one account's open orders with the exchange's."""
-    owner = services.account_named(account)
-    with services.stopping_refused(owner):
-        return catchup.sync_open_orders(owner)
+    """Compare one account's open orders with the exchange's; while its stream is down, read its history, too."""
+    owner = account_named(account)
+    with stopping_refused(owner):
+        counts = catchup.sync_open_orders(owner)
+        if not counts.get("skipped") and not catchup.has_healthy_stream(owner):
+            history.read_on(owner)
+    return counts
 
 
 @shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
 def reconcile_account(account: str) -> dict[str, int]:
     """Compare one account with the exchange and repair what evidence decides."""
-    owner = services.account_named(account)
-    with services.stopping_refused(owner):
-        return compare.reconcile_account(owner)
+    owner = account_named(account)
+    with stopping_refused(owner):
+        counts = compare.reconcile_account(owner)
+    if counts.get("history_unread"):
+        reconcile_account.apply_async((account,), expires=300)
+    return counts
 
 
 @shared_task(name="orders.refresh_positions")
@@ -162,5 +170,5 @@ def refresh_positions() -> dict[str, int]:
 @shared_task(name="orders.refresh_positions_of", throws=(InvalidIntent,), **_READS)
 def refresh_positions_of(account: str) -> dict[str, int]:
     """Fold one account's settled fills into its positions, and price them."""
-    owner = services.account_named(account)
+    owner = account_named(account)
     return {**positions.fold_settled(owner), "priced": positions.refresh_prices(owner)}

@@ -44,10 +44,12 @@ FAST_TIMING: dict[str, float] = {
     "EXCHANGE_ENGINE_TIMEOUT_MS": 500,
     "EXCHANGE_READ_LAG_MS": 500,
     "RESOLVE_INTERVAL_SECONDS": 0.3,
+    "EXCHANGE_STREAM_LONGEST_PAUSE_SECONDS": 2,
     "SYNC_INTERVAL_SECONDS": 1,
     "SYNC_INTERVAL_STREAMING_SECONDS": 3,
     "PLACE_WITHIN_SECONDS": 20,
     "BREAKER_OPEN_SECONDS": 1,
+    "RECONCILE_AT_START": 0,  # its questions would meet the faults of a story
 }
 
 
@@ -139,7 +141,7 @@ def fresh_memory() -> None:
         ("exchanges.limits", "_stops"),
         ("exchanges.limits", "_known_counts"),
         ("exchanges.metrics", "_pending"),
-        ("orders.services", "_accounts"),
+        ("orders.accounts", "_accounts"),
         ("orders.services", "_clock_refused_at"),
     )
     for module, name in modules:

@@ -235,3 +235,67 @@ def test_orchestrator__without_prices_says_so(tmp_path: Path) -> None:
     ended = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert ended.stderr.startswith("orchestrator: say with --prices")
+
+
+# -- round_trips.py ------------------------------------------------------------------------------------------------
+
+
+class Post:
+    """A Celery application that only remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any]] = []
+
+    def send_task(self, name: str, args: Any = None, *, kwargs: Any = None, **_: Any) -> None:
+        self.sent.append((name, kwargs or args))
+
+
+@pytest.fixture
+def told_bot(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    module = importlib.import_module("round_trips")
+    bot = module.RoundTrips(Post(), "demo", symbol="BTCUSDT", worth=Decimal(100), price=Decimal(50000), rounds=1)
+    bot.next_round()
+    return bot
+
+
+def tell(told_bot: Any, version: int, status: str, *quantities: str, filled: str = "0", **changes: Any) -> None:
+    order = {
+        "intent_id": "b-1", "strategy": "round-trips", "side": "BUY", "status": status, "filled_quantity": filled,
+        "average_price": "50000", "reason": "", **changes,
+    }  # fmt: skip
+    fills = [{"quantity": quantity, "commission": "0.00001", "commission_asset": "BTC"} for quantity in quantities]
+    told_bot.order_changed(order, fills, version)
+
+
+def test_round_trips__sells_what_it_bought_less_the_commission_and_once(told_bot: Any) -> None:
+    assert told_bot.app.sent[0][0] == "orders.submit_order"
+    del told_bot.app.sent[:]
+    tell(told_bot, 2, "FILLED", filled="0.002")
+    assert told_bot.app.sent == [], "the trades are not known yet"
+    for _ in range(2):
+        tell(told_bot, 3, "FILLED", "0.0015", "0.0005", filled="0.002")
+    [(name, arguments)] = told_bot.app.sent
+    assert (name, arguments["intent_id"], arguments["side"]) == ("orders.submit_order", "b-1-sell", "SELL")
+    assert (arguments["quantity"], arguments["price"]) == ("0.00198", "50100.00")
+
+
+def test_round_trips__cancels_what_rests_for_too_long(told_bot: Any) -> None:
+    del told_bot.app.sent[:]
+    tell(told_bot, 1, "NEW")
+    tell(told_bot, 2, "PARTIALLY_FILLED", "0.001", filled="0.001")
+    assert told_bot.app.sent == [("orchestrator.rested", ("b-1",))], "one timer for one order"
+    told_bot.rested("b-1")
+    assert told_bot.app.sent[-1][0] == "orders.cancel_order"
+    tell(told_bot, 3, "CANCELED", "0.001", filled="0.001")
+    assert told_bot.app.sent[-1][1]["side"] == "SELL", "what was filled is ours"
+    told_bot.rested("b-1")
+    assert told_bot.app.sent[-1][0] == "orders.submit_order", "a closed order is not canceled"
+
+
+def test_round_trips__ignores_what_is_older_or_anothers(told_bot: Any) -> None:
+    del told_bot.app.sent[:]
+    tell(told_bot, 5, "NEW")
+    tell(told_bot, 4, "FILLED", "0.002", filled="0.002")
+    tell(told_bot, 9, "FILLED", "0.002", filled="0.002", strategy="another")
+    assert [name for name, _ in told_bot.app.sent] == ["orchestrator.rested"]

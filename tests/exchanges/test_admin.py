@@ -8,10 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from kombu.exceptions import OperationalError
 
 from exchanges import admin as pages
 from exchanges import clock
@@ -25,6 +27,7 @@ from tests.factories import (
     OrderFactory,
     exchange_filters,
 )
+from tests.fakes import FakeExchange
 
 pytestmark = [pytest.mark.django_db, pytest.mark.both_databases]
 
@@ -255,3 +258,43 @@ def test_balance_list__shows_every_digit(boss: Client) -> None:
     assert ">0.00000001<" in html
     assert ">1000<" in html
     assert boss.get("/admin/exchanges/balance/add/").status_code == 403
+
+
+# -- comparing with the exchange -----------------------------------------------------------------------------------
+
+
+def reconcile_action(account: ExchangeAccount) -> dict[str, str]:
+    return {"action": "reconcile_selected", "_selected_action": str(account.pk)}
+
+
+def test_reconcile_selected__has_the_account_compared(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = ExchangeAccountFactory(name="demo", last_synced_at=None)
+    current_app.loader.import_default_modules()
+    task = current_app.tasks["orders.reconcile_account"]
+    monkeypatch.setattr(task, "apply_async", lambda arguments, **_: task.apply(arguments))  # as a worker would
+    with FakeExchange().installed():
+        page = boss.post(LIST, reconcile_action(account), follow=True).content.decode()
+    account.refresh_from_db()
+    assert account.last_synced_at is not None
+    assert "demo: the comparison has been enqueued." in page
+
+
+def test_reconcile_selected__says_that_the_broker_is_away(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OperationalError("no broker")
+
+    account = ExchangeAccountFactory(name="demo")
+    current_app.loader.import_default_modules()
+    monkeypatch.setattr(current_app.tasks["orders.reconcile_account"], "apply_async", refuse)
+    page = boss.post(LIST, reconcile_action(account), follow=True).content.decode()
+    assert "demo: the comparison could not be enqueued" in page
+
+
+def test_reconcile_selected__is_offered_to_whoever_may(client: Client) -> None:
+    ExchangeAccountFactory(name="demo")
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_exchangeaccount"))
+    client.force_login(viewer)
+    assert "reconcile_selected" not in client.get(LIST).content.decode()
+    viewer.user_permissions.add(Permission.objects.get(codename="reconcile_account"))
+    assert "reconcile_selected" in client.get(LIST).content.decode()

@@ -423,6 +423,31 @@ def test_pauses__grow_are_jittered_and_capped(account: ExchangeAccount) -> None:
     assert len(set(pauses)) == 12
 
 
+async def cut_at_once(peer: Peer) -> None:
+    await peer.confirm()
+
+
+def test_events__pauses_grow_while_connections_are_cut_as_soon_as_they_are_made(
+    account: ExchangeAccount, serve: Serve
+) -> None:
+    serve(cut_at_once)
+    pauses = [event.retry_in for event in take(stream(account), 14) if isinstance(event, Disconnected)]
+    for pause, full in zip(pauses, [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64], strict=True):
+        assert full / 2 <= pause <= full
+
+
+def test_events__pauses_begin_anew_after_a_connection_that_lived(account: ExchangeAccount, serve: Serve) -> None:
+    async def cut_later(peer: Peer) -> None:
+        await peer.confirm()
+        await asyncio.sleep(1.05)
+
+    serve(cut_at_once, cut_at_once, cut_at_once, cut_later)
+    events = take(stream(account, longest_pause_seconds=1.0), 8)
+    pauses = [event.retry_in for event in events if isinstance(event, Disconnected)]
+    assert pauses[2] >= 0.02
+    assert pauses[3] <= 0.01
+
+
 def test_connection_budget__stays_well_under_the_exchanges_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(clock, "monotonic", lambda: now)

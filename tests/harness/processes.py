@@ -137,6 +137,10 @@ class ProcessFactory:
         """`manage.py ARGV` in the background, say `command("listen_user_stream", ready="…")`."""
         return self._run(name or argv[0], [sys.executable, "manage.py", *argv], ready, env, wait)
 
+    def program(self, name: str, *argv: str, ready: str = "", env: Mapping[str, str] | None = None) -> ChildProcess:
+        """`python ARGV` in the background, say `program("bot", "examples/orchestrator.py")`."""
+        return self._run(name, [sys.executable, *argv], ready, env, True)
+
     def _start(
         self, name: str, celery_argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
     ) -> ChildProcess:

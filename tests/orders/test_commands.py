@@ -405,9 +405,10 @@ def test_halt_trading__cancels_what_only_the_exchange_knows(demo: ExchangeAccoun
 
 
 def test_halt_trading__goes_on_until_the_exchange_shows_nothing_open(
-    account: ExchangeAccount, simulator: Simulator, fast_timing: None
+    account: ExchangeAccount, simulator: Simulator, fast_timing: None, settings: Any
 ) -> None:
     """The first cancels are lost, the next executed late without an answer: no word of ours is the proof."""
+    settings.EXCHANGE_REQUEST_TIMEOUT_MS = 1000
     simulator.control.set_price("BTCUSDT", "60000")
     for number in range(3):
         assert place(f"open-{number}").status == "NEW"

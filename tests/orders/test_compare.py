@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 from exchanges import clock
 from exchanges.errors import GatewayError
 from exchanges.models import Balance, ExchangeAccount, TradingState
+from exchanges.services import halt_trading, resume_trading
 from orders import services
+from orders.book import open_account_break
+from orders.catchup import sync_open_orders
 from orders.compare import reconcile_account
 from orders.intents import parse_intent
-from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
+from orders.models import BreakKind, ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
 from orders.reconcile import resolve_unconfirmed
 from tests.harness.simulator import Simulator
 
@@ -45,6 +49,20 @@ def place_by_hand(simulator: Simulator, client_order_id: str, price: str = "5100
         {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01",
          "price": price, "newClientOrderId": client_order_id}
     )  # fmt: skip
+
+
+OPEN_ORDERS = {"method": "GET", "path": "/api/v3/openOrders"}
+TRADES = {"method": "GET", "path": "/api/v3/myTrades"}
+
+
+def their_open_orders(simulator: Simulator) -> list[dict[str, Any]]:
+    """What the exchange would answer, in its own words."""
+    import ccxt
+
+    api = {"public": f"{simulator.url}/api/v3", "private": f"{simulator.url}/api/v3"}
+    exchange = ccxt.binance({"apiKey": simulator.api_key, "secret": simulator.api_secret, "urls": {"api": api}})
+    rows: list[dict[str, Any]] = exchange.private_get_openorders({"symbol": "BTCUSDT"})
+    return rows
 
 
 def open_breaks() -> list[tuple[str, str]]:
@@ -125,6 +143,81 @@ def test_reconcile_account__a_missing_order_is_a_break_once_and_closes_by_itself
     assert order.status == "NEW"
 
 
+def test_reconcile_account__more_filled_than_ordered_is_named(account: ExchangeAccount, simulator: Simulator) -> None:
+    order = submit()
+    simulator.control.fill("BTCUSDT", client_order_id=client_id(order), quantity="0.004")
+    (row,) = their_open_orders(simulator)
+    too_much = {**row, "status": "FILLED", "executedQty": "0.01200000", "cummulativeQuoteQty": "600.00000000"}
+    simulator.control.faults.add("respond", match=OPEN_ORDERS, times=None, status=200, body=[too_much])
+    reconcile_account(account)
+    reconcile_account(account)
+    assert ("OVERFILL", client_id(order)) in open_breaks()
+    found = ReconciliationBreak.objects.get(kind="OVERFILL")
+    assert found.details == {"ordered": "0.01", "filled": "0.012"}
+
+
+def test_reconcile_account__trades_that_were_lost_are_fetched(account: ExchangeAccount, simulator: Simulator) -> None:
+    order = submit()
+    simulator.control.fill("BTCUSDT", client_order_id=client_id(order), quantity="0.004")
+    reconcile_account(account)
+    assert not Fill.objects.exists()
+    Order.objects.update(next_check_at=None)  # no sweep will look
+    reconcile_account(account)
+    assert [fill.quantity for fill in Fill.objects.all()] == [Decimal("0.004")]
+    assert open_breaks() == []
+
+
+def test_reconcile_account__trades_that_the_exchange_does_not_show_are_named_until_they_come(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    order = submit()
+    simulator.control.fill("BTCUSDT", client_order_id=client_id(order), quantity="0.004")
+    hidden = simulator.control.faults.add("respond", match=TRADES, times=None, status=200, body=[])
+    for _ in range(3):
+        reconcile_account(account)
+    assert open_breaks() == [("FILL_GAP", client_id(order))]
+    simulator.control.faults.clear(hidden)
+    reconcile_account(account)
+    assert open_breaks() == []
+    assert Fill.objects.get().quantity == Decimal("0.004")
+
+
+def test_reconcile_account__an_order_of_which_the_exchange_shows_less_is_named(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    order = submit()
+    rows = their_open_orders(simulator)
+    simulator.control.fill("BTCUSDT", client_order_id=client_id(order), quantity="0.004")
+    reconcile_account(account)
+    reconcile_account(account)  # with its trade
+    stale = simulator.control.faults.add("respond", match=OPEN_ORDERS, times=None, status=200, body=rows)
+    reconcile_account(account)
+    assert ("DIFFERENT_ORDER", client_id(order)) in open_breaks()
+    found = ReconciliationBreak.objects.get(kind="DIFFERENT_ORDER")
+    assert found.details == {"filled": "ours 0.004, theirs 0", "status": "ours PARTIALLY_FILLED, theirs NEW"}
+    order.refresh_from_db()
+    assert (order.status, order.filled_quantity) == ("PARTIALLY_FILLED", Decimal("0.004"))
+    simulator.control.faults.clear(stale)
+    reconcile_account(account)
+    assert open_breaks() == []
+
+
+def test_reconcile_account__an_unknown_status_is_over_when_the_order_is(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    order = submit()
+    (row,) = their_open_orders(simulator)
+    strange = simulator.control.faults.add(
+        "respond", match=OPEN_ORDERS, times=None, status=200, body=[{**row, "status": "DREAMING"}]
+    )
+    reconcile_account(account)
+    assert open_breaks() == [("UNKNOWN_STATUS", client_id(order))]
+    simulator.control.faults.clear(strange)
+    simulator.control.cancel("BTCUSDT", client_order_id=client_id(order))
+    reconcile_account(account)
+    assert open_breaks() == []
+
+
 def test_reconcile_account__a_failed_call_judges_nothing(account: ExchangeAccount, simulator: Simulator) -> None:
     order = submit()
     simulator.control.faults.add("respond", match={"method": "GET"}, times=None, status=503, body="busy")
@@ -144,8 +237,84 @@ def test_reconcile_account__a_reset_exchange_stops_the_account(account: Exchange
     assert set(Order.objects.values_list("status", flat=True)) == {"NEW"}
 
 
-def test_reconcile_account__money_locked_by_nobody_is_named(account: ExchangeAccount, simulator: Simulator) -> None:
+def test_sync_open_orders__a_reset_exchange_stops_the_account_and_is_told_once(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    submit("i-1"), submit("i-2")
+    simulator.control.wipe()
+    sync_open_orders(account)
+    account.refresh_from_db()
+    assert account.trading_state == TradingState.HALTED
+    assert "knows none of our 2 open orders" in account.trading_state_reason
+    assert open_breaks() == [("EXCHANGE_RESET", "demo")]
+    assert set(Order.objects.values_list("status", flat=True)) == {"NEW"}
+    resume_trading(account=account, reason="it is another machine, I know", actor="boss")
+    sync_open_orders(account), reconcile_account(account)
+    account.refresh_from_db()
+    assert (account.trading_state, open_breaks()) == (TradingState.ACTIVE, [("EXCHANGE_RESET", "demo")])
+
+
+def test_reconcile_account__a_reset_with_many_orders_is_found_by_a_sample(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    for number in range(25):
+        submit(f"i-{number}", quantity="0.001")
+    simulator.control.wipe()
+    reconcile_account(account)
+    assert open_breaks() == [("EXCHANGE_RESET", "demo")]
+    assert ReconciliationBreak.objects.get().details == {"orders": 25}
+    assert simulator.control.truth().requests["GET /api/v3/order"] <= 2 * 20
+
+
+def test_reconcile_account__a_refused_key_is_over_when_trading_was_resumed(account: ExchangeAccount) -> None:
+    submit()
+    open_account_break(account.pk, BreakKind.ACCOUNT_REFUSED, subject="demo", details={"code": -2015})
+    halt_trading(account=account, reason="-2015", actor="exchange")
+    reconcile_account(account)
+    assert open_breaks() == [("ACCOUNT_REFUSED", "demo")]
+    resume_trading(account=account, reason="a new key", actor="boss")
+    reconcile_account(account)
+    assert open_breaks() == []
+
+
+def test_reconcile_account__money_locked_by_nobody_is_named_until_it_is_free(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
     submit()
     simulator.control.lock("USDT", "5")
+    reconcile_account(account)
+    assert open_breaks() == [("BALANCE_MISMATCH", "USDT")]
+    found = ReconciliationBreak.objects.get()
+    assert found.details == {"by open orders": "500", "by the exchange": "505"}
+    simulator.control.lock("USDT", "-5")
+    reconcile_account(account)
+    assert open_breaks() == []
+
+
+def test_reconcile_account__wrong_balances_take_the_exchanges_figures(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    submit()
+    reconcile_account(account)
+    Balance.objects.filter(asset="USDT").update(free=Decimal(7), locked=Decimal(3))
+    Balance.objects.create(account=account, asset="DOGE", free=Decimal(1), updated_at=clock.now() - timedelta(days=1))
+    reconcile_account(account)
+    figures = {row.asset: (row.free, row.locked) for row in Balance.objects.filter(account=account)}
+    assert figures == {
+        "USDT": (Decimal(99500), Decimal(500)),
+        "BTC": (Decimal(1), Decimal(0)),
+        "DOGE": (Decimal(0), Decimal(0)),
+    }
+
+
+def test_reconcile_account__a_mismatch_stays_while_it_cannot_be_judged(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    submit()
+    simulator.control.lock("USDT", "5")
+    reconcile_account(account)
+    (row,) = their_open_orders(simulator)
+    of_a_list = [{**row, "orderListId": 3}]
+    simulator.control.faults.add("respond", match=OPEN_ORDERS, times=None, status=200, body=of_a_list)
     reconcile_account(account)
     assert open_breaks() == [("BALANCE_MISMATCH", "USDT")]

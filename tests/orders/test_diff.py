@@ -19,7 +19,7 @@ def held(**changes: Any) -> Held:
     base = {
         "client_order_id": "c-1", "exchange_order_id": "7", "symbol": "BTCUSDT", "side": Side.BUY,
         "exchange_status": "NEW", "quantity": D(2), "price": D(10), "filled_quantity": D(0),
-        "touched_at": NOW - timedelta(minutes=1),
+        "fills_quantity": D(0), "touched_at": NOW - timedelta(minutes=1),
     }  # fmt: skip
     return Held(**{**base, **changes})
 
@@ -37,8 +37,8 @@ SCENARIOS: list[tuple[str, list[Held], list[OrderReport], list[tuple[Step, str]]
     ("equal", [held()], [listed()], [], []),
     ("nothing anywhere", [], [], [], []),
     ("filled further", [held()], [listed(status="PARTIALLY_FILLED", filled_quantity=D(1))], [(Step.APPLY, "c-1")], []),
-    ("a list older than the stream", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1))], [listed()],
-     [], []),
+    ("a list older than the stream", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1),
+     fills_quantity=D(1), touched_at=NOW)], [listed()], [], []),
     ("missing in the list", [held()], [], [(Step.ASK, "c-1")], []),
     ("missing but just touched", [held(touched_at=NOW)], [], [], []),
     ("without a row", [], [listed(client_order_id="x")], [(Step.ADOPT, "x")], []),
@@ -49,6 +49,14 @@ SCENARIOS: list[tuple[str, list[Held], list[OrderReport], list[tuple[Step, str]]
     ("other side", [held()], [listed(side=Side.SELL)], [], ["DIFFERENT_ORDER"]),
     ("other quantity", [held()], [listed(quantity=D(3))], [], ["DIFFERENT_ORDER"]),
     ("other price", [held()], [listed(price=D(11))], [], ["DIFFERENT_ORDER"]),
+    ("we hold more filled than the list", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1),
+     fills_quantity=D(1))], [listed()], [], ["DIFFERENT_ORDER"]),
+    ("trades are missing", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1))],
+     [listed(status="PARTIALLY_FILLED", filled_quantity=D(1))], [(Step.FETCH_FILLS, "c-1")], []),
+    ("trades are missing but just touched", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1),
+     touched_at=NOW)], [listed(status="PARTIALLY_FILLED", filled_quantity=D(1))], [], []),
+    ("filled further, with trades missing", [held(exchange_status="PARTIALLY_FILLED", filled_quantity=D(1))],
+     [listed(status="PARTIALLY_FILLED", filled_quantity=D(2))], [(Step.APPLY, "c-1")], []),
     ("given in quote: quantity is the exchange's", [held(quantity=None)], [listed(quantity=D(3))], [], []),
 ]  # fmt: skip
 
@@ -74,7 +82,7 @@ def test_locked_by__what_open_orders_still_need() -> None:
     assert locked_by(orders, {"BTCUSDT": ("BTC", "USDT")}) == {"USDT": D(15), "BTC": D(2)}
 
 
-@pytest.mark.parametrize("order", [listed(symbol="NOPE"), listed(price=D(0))])
+@pytest.mark.parametrize("order", [listed(symbol="NOPE"), listed(price=D(0)), listed(raw={"orderListId": 7})])
 def test_locked_by__does_not_guess(order: OrderReport) -> None:
     assert locked_by([order], {"BTCUSDT": ("BTC", "USDT")}) is None
 
@@ -90,7 +98,21 @@ def test_compare_locked__names_what_does_not_tie_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held_count", "missing", "wiped"), [(0, 0, False), (1, 1, False), (2, 2, True), (3, 2, False)]
+    ("held_count", "unlisted", "asked", "missing", "wiped"),
+    [
+        (0, 0, 0, 0, False),
+        (1, 1, 1, 1, False),
+        (2, 2, 1, 1, False),
+        (2, 2, 2, 2, True),
+        (3, 2, 2, 2, False),
+        (3, 3, 3, 2, False),
+        (5000, 5000, 19, 19, False),
+        (5000, 5000, 20, 20, True),
+        (5000, 4999, 20, 20, False),
+        (5000, 5000, 21, 20, False),
+    ],
 )
-def test_looks_wiped__only_if_every_order_is_unknown(held_count: int, missing: int, wiped: bool) -> None:
-    assert looks_wiped(held=held_count, missing=missing) is wiped
+def test_looks_wiped__only_if_no_order_is_listed_or_known(
+    held_count: int, unlisted: int, asked: int, missing: int, wiped: bool
+) -> None:
+    assert looks_wiped(held=held_count, unlisted=unlisted, asked=asked, missing=missing) is wiped

@@ -213,6 +213,20 @@ def test_gate__an_asset_without_a_balance_is_denied_and_not_guessed(
     assert (order.status, order.reason) == ("DENIED", "needs 100 DOGE, free are 0 DOGE")
 
 
+@pytest.mark.parametrize("times", [1000, 0])
+def test_gate__an_account_whose_balances_were_never_known_is_denied(exchange: FakeExchange, times: int) -> None:
+    ExchangeAccount.objects.create(name="demo", environment=Environment.SIMULATOR)
+    if times:
+        exchange.refuse_connection("fetch_account", times=times)
+    order = submit()
+    if not times:
+        assert order.status == "NEW"
+        return
+    assert (order.status, order.reason_code) == ("DENIED", "BALANCE_UNKNOWN")
+    assert order.reason == "needs 500 USDT, no balance was ever known"
+    assert exchange.calls_of("place") == []
+
+
 def test_gate__an_old_balance_that_cannot_be_refreshed_makes_the_order_wait_until_its_deadline(
     demo: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -10,13 +12,14 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from pytest_django.fixtures import Settings
 
 from exchanges import clock
-from exchanges.errors import OrderNotFound
+from exchanges.errors import OrderNotFound, OutcomeUnknown
 from exchanges.gateway import get_gateway
 from exchanges.models import Balance, ExchangeAccount, StreamState
 from exchanges.services import ensure_balances
-from exchanges.stream_events import Bad, StreamEvent, read_event
+from exchanges.stream_events import Bad, Connected, StreamEvent, read_event
 from orders import listener, services
 from orders.catchup import ask_for, sync_open_orders
 from orders.compare import reconcile_account
@@ -112,9 +115,45 @@ def test_apply__a_trade_of_nothing_changes_nothing(owner: ExchangeAccount) -> No
 
 def test_apply__an_unknown_status_is_a_break_and_the_order_stays(owner: ExchangeAccount) -> None:
     order = submit()
-    LiveAccount(owner).apply(report_of(order, x="DREAMED", X="DREAMING"))
+    LiveAccount(owner).apply(report_of(order, x="EXPIRED", X="DREAMING"))
     order.refresh_from_db()
     assert (order.status, ReconciliationBreak.objects.get().kind) == ("NEW", "UNKNOWN_STATUS")
+
+
+def test_apply__an_unknown_execution_type_is_kept_and_what_it_says_applied(owner: ExchangeAccount) -> None:
+    order = submit()
+    LiveAccount(owner).apply(report_of(order, x="DREAMED", X="CANCELED"))
+    order.refresh_from_db()
+    kept = ReconciliationBreak.objects.get()
+    assert (order.status, kept.kind) == ("CANCELED", "UNREADABLE_EVENT")
+    assert kept.subject == "unknown execution type 'DREAMED'"
+    assert json.loads(kept.details["event"])["x"] == "DREAMED"
+
+
+def test_connected__is_in_sync_with_every_trade_only(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    part, whole = submit("i-1"), submit("i-2")
+    ExchangeOrder.objects.update(acknowledged_at=clock.now() - timedelta(minutes=1))
+    exchange.fill(part.exchange_orders.get().client_order_id, "0.03")
+    exchange.fill(whole.exchange_orders.get().client_order_id)
+    live = LiveAccount(owner)
+    exchange.lose_answer("fetch_trades", executed=False)
+    with pytest.raises(OutcomeUnknown):
+        live.connected(clock.now())
+    assert StreamState.objects.get().in_sync_since is None
+    live.connected(clock.now())
+    assert StreamState.objects.get().in_sync_since is not None
+    assert sorted(Fill.objects.values_list("order__intent_id", "quantity")) == [("i-1", D("0.03")), ("i-2", D("0.1"))]
+
+
+def test_alive__says_again_how_the_stream_does(owner: ExchangeAccount) -> None:
+    first, second = LiveAccount(owner), LiveAccount(owner)
+    first.connected(clock.now())
+    second.connected(clock.now())
+    second.disconnected("the listener has stopped")
+    assert StreamState.objects.get().in_sync_since is None
+    first.alive()
+    state = StreamState.objects.get()
+    assert (state.in_sync_since is not None, state.reason) == (True, "")
 
 
 def test_apply__filled_before_new(owner: ExchangeAccount) -> None:
@@ -176,7 +215,7 @@ def follow(account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pyt
     """Let a follower of the account read these events."""
 
     class Scripted:
-        def __init__(self, _: ExchangeAccount) -> None:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
             """Whatever the account."""
 
         async def events(self) -> AsyncGenerator[StreamEvent, None]:
@@ -187,6 +226,29 @@ def follow(account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pyt
     follower = listener._Follower(account)
     asyncio.run(follower.run())
     follower._thread.shutdown(wait=True)
+
+
+def test_run__stops_while_the_database_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(_: listener.Listener) -> dict[int, ExchangeAccount]:
+        asked.set()
+        answers.wait(30)
+        return {}
+
+    monkeypatch.setattr(listener.Listener, "_enabled_accounts", hang)
+
+    async def story() -> None:
+        listening = listener.Listener()
+        running = asyncio.create_task(listening.run())
+        await asyncio.to_thread(asked.wait, 10)
+        listening.stop()
+        try:
+            await asyncio.wait_for(running, 4)
+        finally:
+            answers.set()
+
+    asyncio.run(story())
 
 
 @pytest.mark.django_db(transaction=True)
@@ -204,6 +266,42 @@ def test_follow__a_bad_event_is_kept_and_the_next_is_handled(
     reconcile_account(owner)
     kept.refresh_from_db()
     assert kept.resolved_at is not None, "the book was compared since"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__events_do_not_wait_for_the_second_look(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.EXCHANGE_READ_LAG_MS = 0
+    order = submit()
+    trade = trade_of(order, 7)
+    looking, may_end = threading.Event(), threading.Event()
+
+    def look(_: LiveAccount) -> None:
+        looking.set()
+        may_end.wait(30)
+
+    class Scripted:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
+            """Whatever the account."""
+
+        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+            yield Connected(clock.now())
+            await asyncio.to_thread(looking.wait, 10)
+            yield trade
+
+    monkeypatch.setattr(listener, "UserStream", Scripted)
+    monkeypatch.setattr(LiveAccount, "look_again", look)
+    follower = listener._Follower(owner)
+    try:
+        asyncio.run(asyncio.wait_for(follower.run(), 10))
+        assert looking.is_set()
+    finally:
+        may_end.set()
+    follower._thread.shutdown(wait=True)
+    follower._looking.shutdown(wait=True)
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from exchanges import clock
 from exchanges.models import Balance, StreamState
@@ -80,11 +83,48 @@ def test_listener__a_strangers_order_is_recorded_as_external(listener: Any, simu
 
 
 def test_listener__stops_within_seconds_on_sigterm(listener: Any) -> None:
+    os.kill(listener.pid, signal.SIGTERM)
+    wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
+    assert listener.running.returncode == 0
+    state = StreamState.objects.get()
+    assert (state.connected_since, state.in_sync_since, state.reason) == (None, None, "the listener has stopped")
+
+
+def test_listener__stops_within_seconds_while_it_waits_for_an_answer(
+    account: Any, simulator: Any, processes: Any
+) -> None:
+    hanging = {"method": "GET", "path": "/api/v3/openOrders"}
+    rule = simulator.control.faults.add("never_answer", match=hanging, times=None)
+    listener = processes.command(
+        "listen_user_stream", ready="stream_connected", env={"EXCHANGE_REQUEST_TIMEOUT_MS": "60000"}
+    )
+    wait_for(lambda: simulator.control.faults.hits(rule), what="it catches up, and waits")
+    os.kill(listener.pid, signal.SIGTERM)
+    wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
+
+
+def test_listener__its_state_is_shown_in_the_admin_and_to_machines(listener: Any, admin_client: Client) -> None:
+    account = StreamState.objects.get().account
+    page = f"/admin/exchanges/exchangeaccount/{account.pk}/change/"
+    assert "in sync" in admin_client.get(page).content.decode()
+    figures = admin_client.get("/metrics").content.decode()
+    assert 'backoffice_stream_connected{account="demo"} 1.0' in figures
+    assert 'backoffice_stream_in_sync{account="demo"} 1.0' in figures
     listener.stop()
-    assert not listener.is_alive
+    assert "the listener has stopped" in admin_client.get(page).content.decode()
+    figures = admin_client.get("/metrics").content.decode()
+    assert 'backoffice_stream_in_sync{account="demo"} 0.0' in figures
 
 
 def test_listener__a_refused_key_is_told(account: Any, simulator: Any, processes: Any) -> None:
     simulator.control.revoke_key(simulator.api_key)
     processes.command("listen_user_stream", ready="stream_terminated")
     wait_for(lambda: StreamState.objects.filter(reason__startswith="stopped").exists(), what="the reason")
+
+
+def test_worker__compares_every_account_when_it_starts(account: Any, simulator: Any, processes: Any) -> None:
+    simulator.control.set_price("BTCUSDT", "60000")
+    order = submit()
+    simulator.control.fill("BTCUSDT", client_order_id=order.exchange_orders.get().client_order_id)
+    processes.worker(env={"RECONCILE_AT_START": "on"})
+    wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", what="caught up with by the worker's start")

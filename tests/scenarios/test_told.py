@@ -69,3 +69,51 @@ def test_orchestrator__is_told_again_after_the_broker_was_emptied(
     redis_server.flush()
     wait_for(lambda: states(redis_server, "i-1") == ["NEW"], timeout=30, what="told again")
     assert Order.objects.get().status == "NEW"
+
+
+@pytest.fixture
+def _told_parts(account: Any, simulator: Simulator, processes: ProcessFactory, fast_timing: None) -> None:
+    simulator.control.set_price("BTCUSDT", "60000")
+    events = {"ORDER_EVENTS_TASK": "orchestrator.order_changed"}
+    processes.worker(env=events, queues="trading,sync", wait=False)
+    processes.command("listen_user_stream", ready="stream_in_sync", env=events, wait=False)
+    for process in processes.started:
+        process.wait_until_ready()
+
+
+def exchange_id(order: Order) -> str:
+    return order.exchange_orders.get().client_order_id
+
+
+@pytest.mark.usefixtures("_told_parts")
+def test_orchestrator_example__buys_and_sells_when_it_is_told(simulator: Simulator, processes: ProcessFactory) -> None:
+    bot = processes.program("bot", "examples/orchestrator.py", "--by-event", "--orders", "1")
+    wait_for(lambda: Order.objects.filter(side="BUY", status="NEW").exists(), what="it has bought")
+    buy = Order.objects.get()
+    simulator.control.fill("BTCUSDT", client_order_id=exchange_id(buy))
+    wait_for(lambda: Order.objects.filter(side="SELL", status="NEW").exists(), what="told of the fill, it sells")
+    sell = Order.objects.get(side="SELL")
+    assert sell.intent_id == f"{buy.intent_id}-sell"
+    simulator.control.fill("BTCUSDT", client_order_id=exchange_id(sell))
+    wait_for(lambda: not bot.is_alive, what="told of the last fill, it ends")
+    assert bot.running.returncode == 0
+    assert Order.objects.count() == 2
+
+
+@pytest.mark.usefixtures("_told_parts")
+def test_orchestrator_example__cancels_on_time_out_and_sells_what_was_filled(
+    simulator: Simulator, processes: ProcessFactory
+) -> None:
+    bot = processes.program("bot", "examples/orchestrator.py", "--by-event", "--orders", "1", "--rest", "3")
+    wait_for(lambda: Order.objects.filter(side="BUY", status="NEW").exists(), what="it has bought")
+    buy = Order.objects.get()
+    simulator.control.fill("BTCUSDT", client_order_id=exchange_id(buy), quantity="0.001")
+    wait_for(lambda: Order.objects.filter(side="SELL", status="NEW").exists(), what="it sells what it has")
+    buy.refresh_from_db()
+    assert (buy.status, str(buy.filled_quantity.normalize())) == ("CANCELED", "0.001")
+    assert [event.actor for event in buy.events.filter(event_type="CANCEL_REQUESTED")] == ["round-trips"]
+    sell = Order.objects.get(side="SELL")
+    assert sell.quantity <= buy.filled_quantity
+    wait_for(lambda: not bot.is_alive, what="the sell was canceled, too, and it ends")
+    sell.refresh_from_db()
+    assert (sell.status, bot.running.returncode, Order.objects.count()) == ("CANCELED", 0, 2)

@@ -19,7 +19,13 @@ VIEW = tuple(f"{app}.view_{model}" for app, models in RECORDS.items() for model 
 # Who sees trouble may stop trading; to resume takes someone with the permission of their own.
 ROLES: dict[str, tuple[str, ...]] = {
     "Viewer": VIEW,
-    "Trader": (*VIEW, "orders.cancel_order", "orders.simulate_gate", "exchanges.halt_trading"),
+    "Trader": (
+        *VIEW,
+        "orders.cancel_order",
+        "orders.simulate_gate",
+        "exchanges.halt_trading",
+        "exchanges.reconcile_account",
+    ),
 }
 
 
@@ -43,8 +49,8 @@ def _named(permissions: tuple[str, ...]) -> list[Permission]:
 
 class Command(BaseCommand):
     help = (
-        "Make the groups Viewer (looks) and Trader (looks, asks the gate, cancels orders, halts trading),"
-        " or bring them up to date."
+        "Make the groups Viewer (looks) and Trader (looks, asks the gate, cancels orders, halts trading, has accounts"
+        " compared), or bring them up to date."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
