@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -86,8 +86,9 @@ def measure_tracking(say: Say) -> Tracking:
         say("a minute at rest ...")
         result.weight_at_rest = parts.weight_of_a_minute()
         say("reconciling each account ...")
-        for name, count in ACCOUNTS.items():
-            result.reconcile_seconds, result.weight_of_reconciling[count] = parts.reconcile(name)
+        with parts.without_schedule():
+            for name, count in ACCOUNTS.items():
+                result.reconcile_seconds, result.weight_of_reconciling[count] = parts.reconcile(name)
         say(f"{FILLS} fills, {FILLS_PER_SECOND} a second ...")
         result.listener_cpu_ms, result.committed = parts.fill_steadily()
         say(f"a burst of {BURST} fills ...")
@@ -147,7 +148,7 @@ class _Parts:
         """Until the stream's second look is over: from then on nothing is caught up with any more."""
         celery = [sys.executable, "-m", "celery", "-A"]
         self._child("worker", [*celery, "backoffice", "worker", *WORKER_OPTIONS], "ready.")
-        self._child("beat", [*celery, "backoffice", "beat"], "beat: Starting...")
+        self._beat = self._child("beat", [*celery, "backoffice", "beat"], "beat: Starting...")
         bot = [*celery, "tests.benchmarks.told", "worker", "-Q", QUEUE, "--pool", "solo"]
         self._child("bot", [*bot, "--without-gossip", "--without-mingle", "-l", "INFO"], "ready.", stamps=self._told)
         self._listener = self._child(
@@ -182,6 +183,13 @@ class _Parts:
             return int(connection.getresponse().headers["X-MBX-USED-WEIGHT-1M"]) - 1
         finally:
             connection.close()
+
+    @contextmanager
+    def without_schedule(self) -> Iterator[None]:
+        """No sync by the clock, whose weight would be taken for that of what is measured."""
+        self._beat.stop()
+        yield
+        self._beat.start()
 
     def reconcile(self, name: str) -> tuple[float, float]:
         """Seconds from the message to the result of a full comparison, and its weight."""
