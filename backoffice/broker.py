@@ -41,18 +41,24 @@ class QoS(redis.QoS):
 
     def _note(self, *commands: tuple[Any, ...]) -> None:
         with self._one_at_a_time:
-            if self._connection is None:
-                self._connection = self.channel.pool.get_connection()
             try:
-                self._connection.send_packed_command(self._connection.pack_commands(commands))
-                for _ in commands:
-                    self._connection.read_response()
-            except BaseException:
-                # Whatever it still has to say belongs to nobody; the pool connects it anew.
-                lost, self._connection = self._connection, None
-                lost.disconnect()
-                self.channel.pool.release(lost)
-                raise
+                self._send(commands)
+            except self.channel.connection_errors:
+                self._send(commands)  # on a new connection; to note it twice does no harm
+
+    def _send(self, commands: tuple[tuple[Any, ...], ...]) -> None:
+        if self._connection is None:
+            self._connection = self.channel.pool.get_connection()
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+            for _ in commands:
+                self._connection.read_response()
+        except BaseException:
+            # Whatever it still has to say belongs to nobody; the pool connects it anew.
+            lost, self._connection = self._connection, None
+            lost.disconnect()
+            self.channel.pool.release(lost)
+            raise
 
 
 class Channel(redis.Channel):

@@ -199,8 +199,10 @@ def _apply(
         if not _says_something_new(attempt, report, merged):
             return order
         with transaction.atomic():
-            if _store(attempt, report, merged, source=source, actor=actor):
-                return order
+            is_stored = _store(attempt, report, merged, source=source, actor=actor)
+        if is_stored:
+            log.info("order_reported", **log_fields(order), source=str(source), filled=plain(order.filled_quantity))
+            return order
         reload_attempt(attempt)
     raise TooMuchContention(attempt.pk)
 
@@ -288,7 +290,6 @@ def _store(
         close_breaks(order, BreakKind.FILL_GAP, resolution="the missing trades arrived")
     for kind, subject, details in found:
         open_break(order, kind, subject=subject, details=details)
-    log.info("order_reported", **log_fields(order), source=str(source), filled=plain(order.filled_quantity))
     return True
 
 

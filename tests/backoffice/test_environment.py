@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backoffice.run import WORKER_OPTIONS
+from backoffice.run import WORKER_OPTIONS, WORKERS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OF_MAKE_RUN = {"PORT", "SIMULATOR_PORT"}
@@ -86,6 +86,7 @@ def test_compose__workers_run_with_the_measured_options() -> None:
         words = services[worker]["command"].split()
         assert words[-len(WORKER_OPTIONS) :] == list(WORKER_OPTIONS)
         assert words[words.index("-Q") + 1] == queue
+    assert services["trading-worker"]["deploy"]["replicas"] == WORKERS
 
 
 def test_compose__redis_keeps_its_data_and_evicts_nothing() -> None:

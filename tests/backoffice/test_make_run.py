@@ -20,7 +20,7 @@ from tests.harness.processes import ROOT, ChildProcess
 from tests.harness.waiting import wait_for
 
 PARTS = ("manage.py", "backoffice", "exchanges", "orders", "examples", "locale")
-ALL_CHILDREN = {"redis", "simulator", "worker", "web", "beat", "listener", "orchestrator"}
+ALL_CHILDREN = {"redis", "simulator", "worker-1", "worker-2", "web", "beat", "listener", "orchestrator"}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from backoffice.run import WORKER_OPTIONS
+from backoffice.run import WORKER_OPTIONS, WORKERS
 from tests.benchmarks import report
 from tests.benchmarks.figures import Figures, flush_milliseconds
 from tests.benchmarks.parts import Parts
@@ -27,7 +27,7 @@ def read_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", choices=("placing", "tracking", "simulator"), help="one part instead of all")
     add("--scale", type=float, default=1.0, help="orders a round, as a share of the full number")
-    add("--workers", type=int, default=1, help="worker processes for each database")
+    add("--workers", type=int, default=WORKERS, help="worker processes for each database")
     add("--worker-options", default=shlex.join(WORKER_OPTIONS), help="those of `make run` by default")
     add("--output", type=Path, default=RESULT, help="where the figures go as JSON")
     return parser.parse_args()
