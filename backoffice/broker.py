@@ -7,11 +7,13 @@ than what it is made for: an eighth of a busy worker's time.
 from __future__ import annotations
 
 from threading import Lock
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.json import dumps
+
+_TRUSTED_SECONDS = 1.0
 
 
 class QoS(redis.QoS):
@@ -25,6 +27,8 @@ class QoS(redis.QoS):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._connection: Any = None
+        self._noted_at = float("-inf")
+        self._unanswered: tuple[tuple[Any, ...], ...] = ()
         self._one_at_a_time = Lock()
 
     def append(self, message: Any, delivery_tag: str) -> None:
@@ -40,25 +44,41 @@ class QoS(redis.QoS):
         super(redis.QoS, self).ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def _note(self, *commands: tuple[Any, ...]) -> None:
+        """What the server answers is read before the next note, so that no message waits for it; at once after a pause,
+        in which the connection may have died.
+        """
         with self._one_at_a_time:
+            paused_for = monotonic() - self._noted_at
+            self._noted_at = monotonic()
             try:
-                self._send(commands)
+                self._send(commands, wait=paused_for > _TRUSTED_SECONDS)
             except self.channel.connection_errors:
-                self._send(commands)  # on a new connection; to note it twice does no harm
+                # On a new connection, with what the old one left open; to note it twice does no harm.
+                unanswered, self._unanswered = self._unanswered, ()
+                self._send((*unanswered, *commands), wait=True)
 
-    def _send(self, commands: tuple[tuple[Any, ...], ...]) -> None:
+    def _send(self, commands: tuple[tuple[Any, ...], ...], *, wait: bool) -> None:
         if self._connection is None:
             self._connection = self.channel.pool.get_connection()
         try:
+            self._read_answers()
             self._connection.send_packed_command(self._connection.pack_commands(commands))
-            for _ in commands:
-                self._connection.read_response()
+            if wait:
+                for _ in commands:
+                    self._connection.read_response()
+            else:
+                self._unanswered = commands
         except BaseException:
             # Whatever it still has to say belongs to nobody; the pool connects it anew.
             lost, self._connection = self._connection, None
             lost.disconnect()
             self.channel.pool.release(lost)
             raise
+
+    def _read_answers(self) -> None:
+        for _ in self._unanswered:
+            self._connection.read_response()
+        self._unanswered = ()
 
 
 class Channel(redis.Channel):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.config
 
+import orjson
 import structlog
 
 # These print headers, bodies, signed URLs and whole messages at DEBUG: credentials must not reach a log at any level.
@@ -12,6 +14,13 @@ _NEVER_BELOW_WARNING = ("ccxt", "urllib3", "requests", "aiohttp", "websockets", 
 
 # Two lines a task, which say less than our own do, and take a tenth of what a placement takes.
 _TASK_BY_TASK = ("celery.worker.strategy", "celery.app.trace")
+
+
+def _as_json(event: object, **_: object) -> str:
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits, a lone surrogate, a key that is no text
+        return json.dumps(event, default=repr, skipkeys=True)
 
 
 def configure_logging(*, level: str, as_json: bool) -> None:
@@ -24,7 +33,7 @@ def configure_logging(*, level: str, as_json: bool) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_as_json)]
         if as_json
         else [structlog.dev.ConsoleRenderer(colors=False)]
     )

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import orjson
 from django.db import connection, models
 from psycopg.pq import TransactionStatus
 
@@ -195,8 +196,8 @@ def _and(sql: str, condition: str) -> str:
 
 def _values(item: Write) -> Sequence[Any]:
     if isinstance(item, Insert):
-        fields = _fields(type(item.rows[0]))
-        return (_as_json([{each.column: getattr(row, each.attname) for each in fields} for row in item.rows]),)
+        names = _names_of(type(item.rows[0]))
+        return (_as_json([{column: getattr(row, name) for column, name in names} for row in item.rows]),)
     if isinstance(item, Update):
         return tuple(
             _as_json({_column(item.model, name).column: value for name, value in part.items()})
@@ -206,13 +207,14 @@ def _values(item: Write) -> Sequence[Any]:
 
 
 def _as_json(value: object) -> str:
-    return json.dumps(value, default=_text, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return orjson.dumps(value, default=_text).decode()
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits, in a message of the exchange's
+        return json.dumps(value, default=_text, separators=(",", ":"), ensure_ascii=False)
 
 
 def _text(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Decimal | UUID):
+    if isinstance(value, Decimal | UUID | datetime):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no place in a row")
 
@@ -275,6 +277,12 @@ def _mark_stored(rows: Sequence[models.Model], key: Any) -> None:
 @lru_cache(maxsize=16)
 def _fields(model: type[models.Model]) -> tuple[Any, ...]:
     return tuple(each for each in model._meta.concrete_fields if not isinstance(each, models.AutoField))  # noqa: SLF001
+
+
+@lru_cache(maxsize=16)
+def _names_of(model: type[models.Model]) -> tuple[tuple[str, str], ...]:
+    """Column and attribute of each field."""
+    return tuple((each.column, each.attname) for each in _fields(model))
 
 
 @lru_cache(maxsize=256)

@@ -271,6 +271,17 @@ def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
     )
 
 
+def refresh_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
+    """As `ensure_balances`, for nobody who waits: if another is at it, or no answer comes, so be it."""
+    with lease(f"balances:{account.name}", seconds=30) as held:
+        if not held or ExchangeAccount.objects.filter(pk=account.pk, balances_synced_at__gte=newer_than).exists():
+            return
+        try:
+            sync_balances(account)
+        except GatewayError as error:
+            log.info("balances_not_read", account=account.name, error=str(error))
+
+
 def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:
     """Store absolute figures; one that is older than what is known is passed over. Returns how many were written."""
     with transaction.atomic():

@@ -102,6 +102,7 @@ class Claim:
 
     order: Order
     attempt: ExchangeOrder
+    balances_at: datetime | None  # when the balances were asked for that the gate went by
 
     def request(self) -> OrderRequest:
         order, attempt = self.order, self.attempt
@@ -223,7 +224,7 @@ def claim_new(intent: Intent, conditions: Conditions) -> Claim | Order:
         written = rows.write(*held, Insert([order]), Insert([attempt]), Insert(events), is_last=True)
         if not written[0]:
             raise _lacks_money(facts, figures, attempt, conditions)
-        return Claim(order, attempt)
+        return Claim(order, attempt, facts.balances_synced_at)
 
 
 def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | Order:
@@ -257,7 +258,7 @@ def claim_stored(order: Order, account: str, conditions: Conditions) -> Claim | 
             raise _lacks_money(facts, figures, attempt, conditions)
         for name, value in changes.items():
             setattr(order, name, value)
-        return Claim(order, attempt)
+        return Claim(order, attempt, facts.balances_synced_at)
 
 
 def _close_stored(order: Order, verdict: Denial, now: datetime) -> Order:

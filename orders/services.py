@@ -32,6 +32,7 @@ from exchanges.services import (
     ensure_last_price,
     halt_trading,
     pause_symbol,
+    refresh_balances,
     refresh_symbol,
 )
 from orders import memory
@@ -177,7 +178,16 @@ def _drive(
         return park(f"{type(error).__name__}: {error}", getattr(error, "retry_after", None))
     if isinstance(claimed, Order):
         return claimed
-    return _send(gateway, account, claimed, signed_at)
+    sent = _send(gateway, account, claimed, signed_at)
+    _read_balances_ahead(account, claimed)
+    return sent
+
+
+def _read_balances_ahead(account: ExchangeAccount, claim: Claim) -> None:
+    """Balances that will soon be too old are read when an order is through, so that the next ones need not wait."""
+    soon = clock.now() - timedelta(seconds=settings.BALANCE_MAX_AGE_SECONDS / 2)
+    if claim.balances_at is not None and claim.balances_at < soon:
+        refresh_balances(account, newer_than=soon)
 
 
 def _remedy(remedy: Remedy, account: ExchangeAccount, symbol: str, started_at: datetime) -> None:

@@ -1,9 +1,8 @@
-"""The Celery app of the measured workers: the back office's own, with a stamp where a commit has returned.
+"""The Celery app of the measured workers: the back office's own, with a stamp where the answer has been committed.
 
 `celery -A tests.benchmarks.worker worker …` appends a line for each order to the file that the environment names:
-intent id, when the task began, when its last commit had returned (as `time.time_ns()` has it), the order's status. The
-last commit of a submission is the one that records the exchange's answer, and it returns when the database holds it on
-disk.
+intent id, when the task began, when the exchange's answer was recorded (as `time.time_ns()` has it), the order's
+status. `apply_report` returns when the database holds the answer on disk.
 """
 
 from __future__ import annotations
@@ -11,12 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 
 from backoffice.celery import app
 from tests.benchmarks import STAMPS_FILE, SUBMIT_TASK
@@ -32,31 +28,18 @@ class _OfThread(threading.local):
 _of_thread = _OfThread()
 
 
-def _stamp_commit(commit: Callable[[BaseDatabaseWrapper], None]) -> Callable[[BaseDatabaseWrapper], None]:
-    def stamped(connection: BaseDatabaseWrapper) -> None:
-        commit(connection)
+@signals.worker_init.connect(weak=False)
+def _stamp_answers(**_: Any) -> None:
+    from orders import services
+
+    record = services.apply_report
+
+    def stamped(*args: Any, **kwargs: Any) -> Any:
+        order = record(*args, **kwargs)
         _of_thread.committed_at = time.time_ns()
+        return order
 
-    return stamped
-
-
-BaseDatabaseWrapper._commit = _stamp_commit(BaseDatabaseWrapper._commit)  # type: ignore[attr-defined]
-
-
-def _stamp_statement(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """A write outside a transaction commits by itself."""
-    result = execute(sql, params, many, context)
-    if not context["connection"].in_atomic_block and not sql.startswith("SELECT"):
-        _of_thread.committed_at = time.time_ns()
-    return result
-
-
-def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    if _stamp_statement not in connection.execute_wrappers:
-        connection.execute_wrappers.append(_stamp_statement)
-
-
-connection_created.connect(_watch)
+    services.apply_report = stamped
 
 
 @signals.task_prerun.connect(weak=False)

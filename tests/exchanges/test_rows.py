@@ -61,7 +61,7 @@ def test_write__keeps_every_digit_and_character(owner: ExchangeAccount) -> None:
     at = datetime(2026, 3, 29, 1, 59, 59, 999999, tzinfo=UTC)
     details: dict[str, Any] = {
         "reason": 'it\'s "100%" \\ {0} $1 – длинный\n',
-        "list": [1, None, True],
+        "list": [1, None, True, 2**70],
         "id": order.pk.hex,
     }
     event = OrderEvent(order=order, event_type="REPORT", at=at, actor="o'neill", details=details)
