@@ -75,6 +75,17 @@ def reconcile_at_start(**_: Any) -> None:
             app.tasks["orders.reconcile_accounts"].apply_async(expires=60)
 
 
+@signals.worker_ready.connect(weak=False)
+@signals.worker_process_init.connect(weak=False)
+def settle_down(**_: Any) -> None:
+    """The first order need not wait for imports, nor later ones for the garbage collector."""
+    from exchanges.collector import collect_seldom
+    from exchanges.gateway import load_client_library
+
+    load_client_library()
+    collect_seldom()
+
+
 @signals.task_prerun.connect(weak=False)
 def drop_broken_connections(**_: Any) -> None:
     for connection in connections.all(initialized_only=True):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from exchanges.collector import collect_seldom
 from exchanges.models import ExchangeAccount
 from orders.listener import listen_forever
 
@@ -20,4 +21,5 @@ class Command(BaseCommand):
         name = options["account"]
         if name is not None and not ExchangeAccount.objects.filter(name=name).exists():
             raise CommandError(f"there is no account named {name!r}")
+        collect_seldom()
         listen_forever(name)
