@@ -12,6 +12,7 @@ from decimal import Decimal
 import structlog
 from celery import current_app
 from django.conf import settings
+from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
@@ -272,14 +273,14 @@ def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
 
 
 def refresh_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
-    """As `ensure_balances`, for nobody who waits: if another is at it, or no answer comes, so be it."""
-    with lease(f"balances:{account.name}", seconds=30) as held:
-        if not held or ExchangeAccount.objects.filter(pk=account.pk, balances_synced_at__gte=newer_than).exists():
-            return
-        try:
-            sync_balances(account)
-        except GatewayError as error:
-            log.info("balances_not_read", account=account.name, error=str(error))
+    """As `ensure_balances`, for nobody who waits: if another is at it, or anything fails, so be it."""
+    try:
+        with lease(f"balances:{account.name}", seconds=30) as held:
+            known = ExchangeAccount.objects.filter(pk=account.pk, balances_synced_at__gte=newer_than)
+            if held and not known.exists():
+                sync_balances(account)
+    except (GatewayError, DatabaseFailure) as error:
+        log.info("balances_not_read", account=account.name, error=str(error))
 
 
 def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:

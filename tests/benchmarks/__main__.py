@@ -58,7 +58,7 @@ def main() -> int:
                 table = {key: cell.figures() for key, cell in cells.items()}
                 with parts.postgres.connect("bench") as connection:
                     check = check_stamps(parts.offices[0], connection)
-                targets += report.placing_targets(table)
+                targets += report.placing_targets(table, parts.offices[0].gate_milliseconds())
             if options.only != "placing":
                 say("the simulator by itself ...")
                 parts.stop_offices()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -64,6 +65,13 @@ class BackOffice:
         """Every thread connects, every symbol is caught up with."""
         self.measure(figures.Cell(), SYMBOLS * 2, 10)
         self.measure(figures.Cell(), 60, None)
+
+    def gate_milliseconds(self) -> float:
+        """What the gate and the reservation add to recording an order: the difference of two medians."""
+        program = [sys.executable, "-m", "tests.benchmarks.gate", ACCOUNT]
+        told = subprocess.run(program, cwd=ROOT, env={**self.env}, check=True, capture_output=True, text=True)
+        medians = json.loads(told.stdout.splitlines()[-1])
+        return float(medians["with"]) - float(medians["without"])
 
     def measure(self, cell: figures.Cell, orders: int, per_second: float | None) -> None:
         """Send one round and add what came of it to the cell."""

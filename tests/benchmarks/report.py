@@ -39,7 +39,7 @@ class Target:
         return f"  {self.what:<58} {figure:>20}   {limit:<22} {'reached' if self.is_reached else 'MISSED'}"
 
 
-def placing_targets(table: Table) -> list[Target]:
+def placing_targets(table: Table, gate_ms: float) -> list[Target]:
     """What the placing path on PostgreSQL should reach."""
     slow, burst = "10/s", f"burst of {BURST}"
     away, steady_away = "10/s, exchange 50 ms away", "50/s, exchange 50 ms away"
@@ -48,6 +48,7 @@ def placing_targets(table: Table) -> list[Target]:
         Target("10/s: p50", ours[slow].p50 / table[slow, BARE].p50, 4, "x bare"),
         Target("10/s: p99", ours[slow].p99, 50, "ms"),
         Target(burst, ours[burst].orders_per_second, 200, "orders/s", at_least=True),
+        Target("gate and reservation: p50 added to the recording", gate_ms, 3, "ms"),
         Target("exchange 50 ms away, 10/s: p50 above the bare call", ours[away].p50 - table[away, BARE].p50, 12, "ms"),
         Target("exchange 50 ms away, 10/s: p50 above 50 ms", ours[away].p50 - 50, 12, "ms"),
         Target("exchange 50 ms away, 50/s: p50 above 50 ms", ours[steady_away].p50 - 50, 12, "ms"),

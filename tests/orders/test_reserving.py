@@ -229,3 +229,36 @@ def test_submit_order__two_hundred_at_once_spend_what_there_is_and_no_more(
     sync_balances(account)
     settle_reservations()
     assert reserved() == 0
+
+
+def with_balances_of(account: ExchangeAccount, seconds_ago: float) -> None:
+    submit(intent_id="warm-up")
+    ExchangeAccount.objects.update(balances_synced_at=clock.now() - timedelta(seconds=seconds_ago))
+
+
+def account_calls(simulator: Simulator) -> int:
+    return int(simulator.control.truth().requests.get("GET /api/v3/account", 0))
+
+
+@pytest.mark.django_db
+@pytest.mark.both_databases
+@pytest.mark.parametrize(("seconds_ago", "calls"), [(4, 0), (6, 1)])
+def test_submit_order__reads_balances_that_are_aging_when_it_is_through(
+    account: ExchangeAccount, simulator: Simulator, seconds_ago: float, calls: int
+) -> None:
+    with_balances_of(account, seconds_ago)
+    before, placed_at = account_calls(simulator), clock.now()
+    assert submit().status == "NEW"
+    assert account_calls(simulator) - before == calls
+    account.refresh_from_db()
+    assert account.balances_synced_at is not None
+    assert (account.balances_synced_at >= placed_at) is bool(calls)
+
+
+@pytest.mark.django_db
+def test_submit_order__is_through_even_if_balances_cannot_be_read(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    with_balances_of(account, 6)
+    simulator.control.faults.add("reset_before", match={"method": "GET", "path": "/api/v3/account"})
+    assert submit().status == "NEW"
