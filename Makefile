@@ -39,7 +39,7 @@ test: .venv/.dev ## the suite, on PostgreSQL and where it matters on SQLite
 		|| { status=$$?; test $$status -eq 5; }  # 5: ARGS selected none of them
 
 test-long: .venv/.dev ## the scenarios that take minutes
-	$(PY) -m pytest -m "long and not testnet" $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile -m "long and not testnet" $(ARGS)
 
 # What a production installation sets (see .env.example); the values are made up.
 PRODUCTION := DEBUG=off SECRET_KEY=made-up-0123456789-abcdefghijklmnopqrstuvwxyz-0123456789 ALLOWED_HOSTS=backoffice.example \

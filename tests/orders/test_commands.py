@@ -14,7 +14,7 @@ import pytest
 from celery import current_app
 from django.core.management import CommandError, call_command
 
-from exchanges import clock
+from exchanges import clock, gateway
 from exchanges.models import Environment, ExchangeAccount, TradingHalt
 from orders.intents import parse_intent
 from orders.management import following
@@ -409,6 +409,7 @@ def test_halt_trading__goes_on_until_the_exchange_shows_nothing_open(
 ) -> None:
     """The first cancels are lost, the next executed late without an answer: no word of ours is the proof."""
     settings.EXCHANGE_REQUEST_TIMEOUT_MS = 1000
+    gateway._of_thread.__dict__.clear()  # else it is that of an earlier test, with an earlier time-out
     simulator.control.set_price("BTCUSDT", "60000")
     for number in range(3):
         assert place(f"open-{number}").status == "NEW"

@@ -73,6 +73,7 @@ def mortal(
     return simulator
 
 
+@pytest.mark.long
 def test_breaker__opened_by_a_dead_exchange_spares_orders_their_tries_and_heals(
     mortal: Simulator, processes: ProcessFactory, fast_timing: None
 ) -> None:
@@ -102,6 +103,7 @@ def test_breaker__opened_by_a_dead_exchange_spares_orders_their_tries_and_heals(
 # -- only placing fails --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_breaker__while_placing_is_open_cancels_and_reads_go_on_and_orders_wait_for_their_deadline(
     scenario: Scenario,
 ) -> None:
@@ -128,6 +130,7 @@ def test_breaker__while_placing_is_open_cancels_and_reads_go_on_and_orders_wait_
     assert_book_equals_truth(scenario, placed=17)
 
 
+@pytest.mark.long
 def test_breaker__half_open_lets_one_probe_through_across_all_processes(
     processes: ProcessFactory,
     account: ExchangeAccount,
@@ -190,6 +193,7 @@ def test_halt__holds_for_a_worker_that_starts_anew(scenario: Scenario) -> None:
 # -- one symbol ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_halted_symbol__pauses_alone_and_goes_on_within_seconds(scenario: Scenario) -> None:
     scenario.processes.worker("colleague")
     scenario.processes.beat()

@@ -33,7 +33,8 @@ from tests.scenarios.steps import (
 WEIGHT_PER_MINUTE = 1200
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [8, 60])
 def test_ban__four_workers_send_nothing_until_it_is_over(scenario: Scenario, seconds: int) -> None:
     """Nor does one that is killed and starts anew in the middle of it."""
     for number in range(3):

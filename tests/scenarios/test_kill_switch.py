@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from django.core.management import call_command
 
 from exchanges import clock
@@ -22,6 +23,7 @@ def all_are_decided() -> bool:
     return not Order.objects.filter(status__in=["CREATED", "PENDING_NEW"]).exists()
 
 
+@pytest.mark.long
 def test_halt__outlives_a_killed_worker_and_an_emptied_broker(scenario: Scenario) -> None:
     """Pressed in a burst: what was recorded and not sent is denied, after every process has gone, too."""
     place("first", SMALL)
@@ -55,6 +57,7 @@ def test_halt__with_cancel_open_ends_with_nothing_open_at_the_exchange(scenario:
     assert place("after", SMALL)["reason_code"] == "HALTED"
 
 
+@pytest.mark.long
 def test_halt_rules__the_beat_halts_an_account_that_has_lost_too_much(scenario: Scenario) -> None:
     place("first", SMALL)
     account = scenario.account

@@ -21,7 +21,7 @@ from tests.harness.waiting import wait_for
 from tests.scenarios.asserting import assert_book_equals_truth
 from tests.scenarios.steps import place_by_hand, send_all, settle
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 STREAM = {"api": "stream"}
 REPORTS = {**STREAM, "event": "executionReport"}
 BUY: dict[str, Any] = {
@@ -215,7 +215,6 @@ def is_in_sync() -> bool:
     return StreamState.objects.filter(in_sync_since__isnull=False).exists()
 
 
-@pytest.mark.long
 def test_listener__twenty_reconnects_in_a_row(scenario: Scenario, frugal_listener: ChildProcess) -> None:
     placed = 0
     for number in range(20):
@@ -235,7 +234,6 @@ def test_listener__twenty_reconnects_in_a_row(scenario: Scenario, frugal_listene
         assert "used up" not in process.output(), "the exchange's patience was spent on reconnecting"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("outage", ["mute", "half_open", "reset"])
 @pytest.mark.usefixtures("wary_listener")
 def test_listener__out_for_a_minute(scenario: Scenario, outage: str) -> None:
@@ -255,7 +253,6 @@ def test_listener__out_for_a_minute(scenario: Scenario, outage: str) -> None:
     wait_until_true(scenario, placed=10 * rounds, strangers=3 * rounds, timeout=180)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("listener")
 def test_worker__restarts_while_five_hundred_orders_fill(scenario: Scenario) -> None:
     # The exchange allows 200 open orders of one symbol.

@@ -63,8 +63,8 @@ def test_orchestrator__is_told_again_after_the_broker_was_emptied(
     simulator: Simulator, redis_server: TestRedis, processes: ProcessFactory
 ) -> None:
     processes.beat(env=EVENTS)
-    send("i-1").get(timeout=20)
     wait_for(lambda: redis_server.client().exists("backoffice:order-notices"), what="the sweep has left its mark")
+    send("i-1").get(timeout=20)
     wait_for(lambda: states(redis_server, "i-1") == ["NEW"], what="told")
     redis_server.flush()
     wait_for(lambda: states(redis_server, "i-1") == ["NEW"], timeout=30, what="told again")
@@ -100,6 +100,7 @@ def test_orchestrator_example__buys_and_sells_when_it_is_told(simulator: Simulat
     assert Order.objects.count() == 2
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_told_parts")
 def test_orchestrator_example__cancels_on_time_out_and_sells_what_was_filled(
     simulator: Simulator, processes: ProcessFactory
