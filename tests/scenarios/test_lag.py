@@ -43,6 +43,7 @@ def test_place__executed_after_our_time_out_is_found(desk: Scenario) -> None:
     assert_book_equals_truth(desk, placed=1)
 
 
+@pytest.mark.long
 def test_place__stuck_before_the_engine_is_refused_there_and_sent_again(desk: Scenario) -> None:
     """The exchange checks the timestamp again in front of its engine: too late is never."""
     late: dict[str, Any] = {"match": POST_ORDER, "seconds": 0.5}

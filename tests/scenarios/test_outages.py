@@ -249,6 +249,7 @@ def test_listener__out_for_a_minute(scenario: Scenario, outage: str) -> None:
         trade_by_hand(scenario, f"by-hand-{rounds}")
         left.append(f"by-hand-{rounds}-part")
         rounds += 1
+        clock.sleep(1)  # or a minute's rounds use up the account's money
     scenario.simulator.control.faults.clear()
     wait_until_true(scenario, placed=10 * rounds, strangers=3 * rounds, timeout=180)
 

@@ -58,6 +58,7 @@ def accounts(account: ExchangeAccount, simulator: Simulator, monkeypatch: pytest
     return ["demo", "wrong", "away", "bare"]
 
 
+@pytest.mark.long
 def test_secrets__are_nowhere_after_everything_went_wrong(
     accounts: list[str],
     processes: ProcessFactory,
