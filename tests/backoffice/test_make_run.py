@@ -86,6 +86,7 @@ def log_in(url: str, name: str, password: str) -> requests.Response:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc")
+@pytest.mark.long
 def test_make_run__trades_stops_continues_and_leaves_nothing(folder: Path, make_run: ChildProcess) -> None:
     make_run.start(wait=False)
     make_run.wait_until_ready(timeout=120)

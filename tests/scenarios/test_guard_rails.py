@@ -120,6 +120,7 @@ def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
     assert set(Order.objects.filter(status="DENIED").values_list("reason_code", flat=True)) == {"HALTED"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "page",
     [

@@ -44,6 +44,7 @@ def test_halt__outlives_a_killed_worker_and_an_emptied_broker(scenario: Scenario
     assert place("again", SMALL)["status"] == "NEW"
 
 
+@pytest.mark.long
 def test_halt__with_cancel_open_ends_with_nothing_open_at_the_exchange(scenario: Scenario) -> None:
     """The worker is held up in the middle of a placement when the switch is pressed: that order is found and ended."""
     for number in range(3):
