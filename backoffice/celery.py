@@ -1,7 +1,7 @@
-"""The Celery application and its care for database connections.
+"""Create the Celery application and look after its database connections.
 
-Celery's own Django fix-up closes every database connection around every task, whatever CONN_MAX_AGE says; on
-PostgreSQL that costs an order 5 ms. It is left out here: a connection stays open while it is healthy, a broken one is
+Celery's own Django fix-up closes every database connection around every task and ignores
+CONN_MAX_AGE. It is left out here: a connection stays open while it is healthy, a broken one is
 dropped before the next task, and no connection crosses a fork.
 """
 
@@ -19,75 +19,92 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connections
 
-from backoffice import broker
+from backoffice.broker import reconnect_after_demotion
+from backoffice.tuning import is_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 
-# The `celery` program has its own folder on the path, and this one only while it imports this module (Celery's fix-up
-# would keep it there). Not asked whether it is there already: that entry is about to be removed.
+# The `celery` program has its own folder on the path, and ours only while it imports this module
+# (Celery's fix-up would keep it there). Insert it even if it is there already, because that entry
+# is about to be removed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-broker.use_for_redis()
-app = Celery("backoffice", fixups=[])
+reconnect_after_demotion()
+app = Celery("backoffice", fixups=[], task_cls="backoffice.durable_tasks:DurableTask")
 app.set_default()
 
 
 @signals.import_modules.connect(weak=False)
 def set_up_django(**_: Any) -> None:
-    """Models must be ready before the task modules are imported; this receiver is registered before theirs."""
+    """Make the models ready before the task modules are imported.
+
+    This receiver runs first, because it is registered before theirs.
+    """
     if not apps.ready:
         django.setup()
 
 
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["orders", "exchanges"])
-
-
-@signals.celeryd_init.connect(weak=False)
-def switch_threads_sooner(**_: Any) -> None:
-    """A thread that comes back from the database or the exchange must not wait 5 ms for one that computes."""
-    sys.setswitchinterval(0.0005)
+app.autodiscover_tasks(["orders", "exchanges", "backoffice.people"])
 
 
 @signals.setup_logging.connect(weak=False)
 def keep_our_logging(**_: Any) -> None:
-    """A receiver here keeps Celery from replacing the handlers that settings.py has set up."""
+    """Keep Celery from replacing the handlers of settings.py: one receiver is enough for that."""
 
 
 @signals.worker_before_create_process.connect(weak=False)
 def close_before_fork(**_: Any) -> None:
+    """Close every connection, so that parent and child don't share one."""
+    connections.close_all()
+
+
+@signals.worker_init.connect(weak=False)
+@signals.beat_init.connect(weak=False)
+def refuse_to_start_dangerously(**_: Any) -> None:
+    """End the process instead of trading on a live account with dangerous settings."""
+    from exchanges.checks import refuse_danger
+
+    refuse_danger()
     connections.close_all()
 
 
 @signals.worker_init.connect(weak=False)
 def share_limits(**_: Any) -> None:
-    """A worker spends from budgets that it shares; see `exchanges.limits`."""
-    from exchanges.limits import share_strictly
+    """Spend from the budgets that all workers share, or not at all."""
+    from exchanges.limits.redis import require_redis
 
-    share_strictly()
+    require_redis()
 
 
 @signals.worker_ready.connect(weak=False)
 def reconcile_at_start(**_: Any) -> None:
-    """Whatever happened while no worker ran is caught up with; several workers that start together do it once."""
+    """Catch up with everything since the last worker stopped.
+
+    If several workers start together, only one of them reconciles.
+    """
     if settings.RECONCILE_AT_START:
-        with suppress(Exception):  # a broker that went away at once: the beat asks again
-            app.tasks["orders.reconcile_accounts"].apply_async(expires=60)
+        with suppress(Exception):  # the broker went away, and beat enqueues it again
+            app.tasks["orders.reconcile_accounts"].apply_async()
 
 
 @signals.worker_ready.connect(weak=False)
 @signals.worker_process_init.connect(weak=False)
-def settle_down(**_: Any) -> None:
-    """The first order need not wait for imports, nor later ones for the garbage collector."""
-    from exchanges.collector import collect_seldom
-    from exchanges.gateway import load_client_library
+def import_early(**_: Any) -> None:
+    """Import the client library now, so the first order doesn't wait for it."""
+    from exchanges.binance.ccxt_clients import load_client_library
 
-    load_client_library()
-    collect_seldom()
+    if is_on("early_import"):
+        load_client_library()
 
 
 @signals.task_prerun.connect(weak=False)
 def drop_broken_connections(**_: Any) -> None:
+    """Drop a dead connection before the next task, and every connection if none is kept.
+
+    After a mere restart of the database no thread's first message meets a dead connection.
+    """
+    if not is_on("kept_connections"):
+        connections.close_all()
     for connection in connections.all(initialized_only=True):
-        if connection.errors_occurred:
-            connection.close_if_unusable_or_obsolete()
+        connection.close_if_stale()  # type: ignore[attr-defined]  # our backend's

@@ -1,30 +1,59 @@
-"""How Django's database settings follow from a URL: the same for the back office, its tests and its benchmarks."""
+"""Read Django's database settings from the environment, also for the tests and benchmarks."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from backoffice.postgres.sessions import SessionLimits
+from backoffice.tuning import is_on
+
+_FORM = "postgres://user:password@host:5432/name"
+_serves_web = False
 
 
-def database_settings(url: str) -> dict[str, Any]:
-    """Django's settings for `sqlite:///…` or `postgres://…` (a socket folder as `postgres:////folder/name`)."""
-    database: dict[str, Any] = environ.Env.db_url_config(url)
-    database["CONN_MAX_AGE"] = None  # a connection lives as long as it is healthy; a new one costs 5 ms an order
-    database["CONN_HEALTH_CHECKS"] = True
-    options = database.setdefault("OPTIONS", {})
-    if database["ENGINE"].endswith("sqlite3"):
-        Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
-        options.update(
-            {
-                "transaction_mode": "IMMEDIATE",  # DEFERRED fails with "database is locked" under several writers
-                "timeout": 20,
-                # FULL: a claim must be on disk before its order is sent.
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-            }
+def serve_web() -> None:
+    """Give this process a pool. Call it before the settings are read.
+
+    The web server answers each request in a thread of its own. Kept connections would pile up
+    there until the database refuses more, even for a halt.
+    """
+    global _serves_web
+    _serves_web = True
+
+
+def database_settings(url: str, limits: SessionLimits | None = None) -> dict[str, Any]:
+    """Return Django's settings for `postgres://…` (a socket folder as `postgres:////folder/name`).
+
+    Raise ImproperlyConfigured, in one sentence that names the fix, for anything else, and for a
+    limit in the environment that isn't a number.
+    """
+    if not url:
+        raise ImproperlyConfigured(
+            f"DATABASE_URL is not set: set it to a PostgreSQL database, {_FORM},"
+            " or start the demo with `make run`, which brings its own."
         )
-    elif database["ENGINE"].endswith("postgresql"):
-        # Our prepared statements find rows by their keys: planning them anew for each value gains nothing.
-        options.setdefault("options", "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan")
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured(
+            f"DATABASE_URL must name a PostgreSQL database, {_FORM}: no other database works."
+        )
+    limits = limits or SessionLimits.from_env(os.environ)
+    try:
+        database: dict[str, Any] = environ.Env.db_url_config(url)
+    except ValueError:  # its text may show the password
+        raise ImproperlyConfigured(f"DATABASE_URL is not a well-formed URL, {_FORM}.") from None
+    database["ENGINE"] = "backoffice.postgres"
+    # Outside the web process a connection lives as long as it is healthy.
+    is_kept = is_on("kept_connections") and not _serves_web
+    database["CONN_MAX_AGE"] = None if is_kept else 0
+    database["CONN_HEALTH_CHECKS"] = True
+    options = {**limits.libpq(), **database.get("OPTIONS", {})}  # the URL's own win
+    options |= {"session": limits.session(), "answer_seconds": limits.answer_seconds}
+    options["reserved"] = limits.reserved
+    if _serves_web:
+        options["pool"] = limits.pool()
+    database["OPTIONS"] = options
     return database

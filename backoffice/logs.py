@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, JSON in production, readable on a terminal."""
+"""Configure structured logs: one line per event, JSON in production, readable on a terminal."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ import logging.config
 import orjson
 import structlog
 
-# These print headers, bodies, signed URLs and whole messages at DEBUG: credentials must not reach a log at any level.
-_NEVER_BELOW_WARNING = ("ccxt", "urllib3", "requests", "aiohttp", "websockets", "asyncio", "celery.pool")
-
-# Two lines a task, which say less than our own do, and take a tenth of what a placement takes.
-_TASK_BY_TASK = ("celery.worker.strategy", "celery.app.trace")
+# At DEBUG these print headers, bodies, signed URLs and whole messages. Credentials must not reach a
+# log at any level.
+_NEVER_BELOW_WARNING = (
+    "ccxt",
+    "urllib3",
+    "requests",
+    "aiohttp",
+    "websockets",
+    "asyncio",
+    "celery.pool",
+)
 
 
 def _as_json(event: object, **_: object) -> str:
     try:
         return orjson.dumps(event, default=repr).decode()
-    except orjson.JSONEncodeError:  # an integer beyond 64 bits, a lone surrogate, a key that is no text
+    except orjson.JSONEncodeError:
+        # An integer beyond 64 bits, a lone surrogate, or a key that isn't text.
         return json.dumps(event, default=repr, skipkeys=True)
 
 
 def configure_logging(*, level: str, as_json: bool) -> None:
-    """Route the standard library's and structlog's records through one formatter to standard error."""
+    """Send the records of structlog and the standard library through one formatter to stderr."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -33,9 +40,17 @@ def configure_logging(*, level: str, as_json: bool) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_as_json)]
+        [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_as_json),
+        ]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=False)]
+        # The default formatter would print the locals of each frame, and secrets among them.
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     logging.config.dictConfig(
         {
@@ -45,12 +60,15 @@ def configure_logging(*, level: str, as_json: bool) -> None:
                 "structured": {
                     "()": structlog.stdlib.ProcessorFormatter,
                     "foreign_pre_chain": shared,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+                    "processors": [
+                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                        *last,
+                    ],
                 }
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
             "root": {"handlers": ["stderr"], "level": level},
-            "loggers": {name: {"level": "WARNING"} for name in (*_NEVER_BELOW_WARNING, *_TASK_BY_TASK)},
+            "loggers": {name: {"level": "WARNING"} for name in _NEVER_BELOW_WARNING},
         }
     )
     structlog.configure(

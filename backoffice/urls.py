@@ -1,4 +1,4 @@
-"""Addresses of the back office."""
+"""Map the back office's URLs to its views."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from backoffice import views
+from backoffice.desk.dashboard import admin_part
+from backoffice.desk.live.views import stream
+from backoffice.desk.order_page.prices import admin_prices
+from backoffice.desk.stop import admin_ask_again, admin_stop
+from backoffice.health import healthz, readyz
+from backoffice.metrics import metrics
+from backoffice.people.urls import urlpatterns as people_urls
+
+handler500 = "backoffice.health.unavailable_or_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    *people_urls,
+    path("admin/live/", stream, name="live"),
+    path("admin/live/<slug:part>/", admin_part, name="desk_part"),
+    path("admin/desk/order/<uuid:order_id>/prices/", admin_prices, name="order_prices"),
+    path("admin/stop/", admin_stop, name="stop"),
+    path("admin/stop/ask/", admin_ask_again, name="stop_ask"),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
-    path("healthz", views.healthz, name="healthz"),
-    path("readyz", views.readyz, name="readyz"),
-    path("metrics", views.metrics, name="metrics"),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
 ]

@@ -1,7 +1,7 @@
-"""Bad configuration as findings of `manage.py check`, each with what to do about it.
+"""Report bad configuration in `manage.py check`, each finding with the next step.
 
-Findings about accounts read the database and ask Redis: `manage.py check` and `migrate` show them. They never hold
-a key; `exchanges.credentials` names variables only.
+The checks of accounts read the database and ask Redis: `manage.py check` and `migrate` run them.
+They never show a key, only the names of variables.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 
-from exchanges import limits
-from exchanges.credentials import read_credentials, read_hosts, variable
+from exchanges.credentials import WrongHost, read_credentials, read_hosts, variable
 from exchanges.errors import AccountError
+from exchanges.limits import redis as shared
 from exchanges.models import Environment, ExchangeAccount
 
 LONGEST_RECV_WINDOW_MS = 60_000
 ADVISED_RECV_WINDOW_MS = 5_000
-LIVE_HOST = "binance.com"
-TEST_HOSTS = ("demo-api.binance.com", "demo-ws-api.binance.com")
 
 
 @register(Tags.security)
@@ -39,7 +37,7 @@ def check_secret_key(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     return [
         Error(
             "SECRET_KEY is empty.",
-            hint="Put a long random text into SECRET_KEY, or set DEBUG=1 on a machine that is only for trying out.",
+            hint="Set SECRET_KEY to a long random text, or DEBUG=1 on a machine for trying out.",
             id="exchanges.E001",
         )
     ]
@@ -47,31 +45,32 @@ def check_secret_key(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_timing(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    """Settings that contradict the exchange's rules or each other."""
+    """Report settings that contradict the exchange's rules or each other."""
     found: list[CheckMessage] = []
     recv_window_ms = settings.EXCHANGE_RECV_WINDOW_MS
     if not 0 < recv_window_ms <= LONGEST_RECV_WINDOW_MS:
         found.append(
             Error(
-                f"EXCHANGE_RECV_WINDOW_MS is {recv_window_ms}; the exchange refuses every request outside 1 to 60000.",
-                hint="5000 is its own advice.",
+                f"EXCHANGE_RECV_WINDOW_MS is {recv_window_ms}. The exchange accepts 1 to 60000.",
+                hint="Set it to 5000, as the exchange advises.",
                 id="exchanges.E002",
             )
         )
     elif recv_window_ms > ADVISED_RECV_WINDOW_MS:
         found.append(
             Warning(
-                f"EXCHANGE_RECV_WINDOW_MS is {recv_window_ms}: a request that was held up is executed that much later.",
-                hint="The exchange advises 5000 or less.",
+                f"EXCHANGE_RECV_WINDOW_MS is {recv_window_ms}. "
+                "A delayed request may run that late.",
+                hint="Set it to 5000 or less, as the exchange advises.",
                 id="exchanges.W003",
             )
         )
     if settings.EXCHANGE_REQUEST_TIMEOUT_MS <= settings.EXCHANGE_ENGINE_TIMEOUT_MS:
         found.append(
             Warning(
-                "EXCHANGE_REQUEST_TIMEOUT_MS is not longer than EXCHANGE_ENGINE_TIMEOUT_MS: "
-                "answers that are on their way are given up, and their orders have to be resolved.",
-                hint="12000 and 10000 are the defaults.",
+                "EXCHANGE_REQUEST_TIMEOUT_MS must be longer than EXCHANGE_ENGINE_TIMEOUT_MS. "
+                "Answers on their way come too late, which leaves their orders unresolved.",
+                hint="Use the defaults, 12000 and 10000.",
                 id="exchanges.W004",
             )
         )
@@ -79,16 +78,18 @@ def check_timing(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     if longest_interval >= settings.MAX_UNSYNCED_SECONDS:
         found.append(
             Warning(
-                "MAX_UNSYNCED_SECONDS is not longer than the sync interval: orders wait for a sync again and again.",
-                hint="Make it at least twice SYNC_INTERVAL_STREAMING_SECONDS.",
+                "MAX_UNSYNCED_SECONDS must be longer than the sync interval. "
+                "Otherwise orders wait for syncs.",
+                hint="Set it to at least twice SYNC_INTERVAL_STREAMING_SECONDS.",
                 id="exchanges.W005",
             )
         )
     if settings.PLACE_WITHIN_SECONDS <= 0:
         found.append(
             Error(
-                f"PLACE_WITHIN_SECONDS is {settings.PLACE_WITHIN_SECONDS}: every order is late when it is recorded.",
-                hint="30 is the default.",
+                f"PLACE_WITHIN_SECONDS is {settings.PLACE_WITHIN_SECONDS}. "
+                "Every order would be late.",
+                hint="Set it to a positive number. The default is 30.",
                 id="exchanges.E006",
             )
         )
@@ -96,14 +97,16 @@ def check_timing(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def check_accounts(app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Accounts whose keys and hosts are missing, shared, or lead somewhere else than they say."""
+def check_accounts(
+    app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report accounts whose keys or hosts are missing, shared, or of another environment."""
     if "default" not in (databases or ()):
         return []
     try:
         accounts = list(ExchangeAccount.objects.filter(is_enabled=True).only("name", "environment"))
     except DatabaseError:
-        return []  # not migrated yet, or not to be reached: others say so
+        return []  # not migrated or not reachable: other checks report it
     found: list[CheckMessage] = []
     for account in accounts:
         found += _check_credentials(account)
@@ -116,11 +119,13 @@ def check_accounts(app_configs: object, databases: Sequence[str] | None = None, 
 def _check_credentials(account: ExchangeAccount) -> list[CheckMessage]:
     try:
         read_credentials(account)
+    except WrongHost:
+        return []  # E011 reports it
     except AccountError as error:
         return [
             Warning(
                 f"Account {account.name}: {error.message}.",
-                hint="Set the variable for every process, or disable the account; .env.example lists them.",
+                hint="Set it for every process (see .env.example), or disable the account.",
                 id="exchanges.W010",
             )
         ]
@@ -128,64 +133,49 @@ def _check_credentials(account: ExchangeAccount) -> list[CheckMessage]:
 
 
 def _check_hosts(account: ExchangeAccount) -> list[CheckMessage]:
-    """A test account must not lead to the live exchange, and a live key not over a readable connection."""
-    found: list[CheckMessage] = []
-    for suffix, url in _addresses(account):
-        name, parts = variable(account, suffix), urlsplit(url)
-        if account.environment != Environment.LIVE and _is_live_host(parts.hostname or ""):
-            found.append(
-                Error(
-                    f"Account {account.name} is for {account.environment}, but {name} leads to the live exchange.",
-                    hint="Remove the variable, or make an account of the environment live.",
-                    id="exchanges.E011",
-                )
+    """Report accounts that lead to a host of another environment, and live keys without
+    encryption.
+    """
+    try:
+        hosts = read_hosts(account)
+    except WrongHost as error:
+        return [
+            Error(
+                f"Account {account.name}: {error.message}.",
+                hint="Correct or remove the variable, or create an account of that environment.",
+                id="exchanges.E011",
             )
-        if account.environment == Environment.LIVE and parts.scheme in ("http", "ws"):
+        ]
+    except AccountError:
+        return []  # W010 reports it
+    found: list[CheckMessage] = []
+    for suffix, url in (("REST_URL", hosts.rest_url), ("WS_URL", hosts.ws_url)):
+        if account.environment == Environment.LIVE and urlsplit(url).scheme in ("http", "ws"):
             found.append(
                 Error(
-                    f"Account {account.name} is live, but {name} is not encrypted.",
-                    hint="Use https and wss, or make an account of the environment simulator.",
+                    f"Account {account.name} is live, but {variable(account, suffix)} is not"
+                    " encrypted.",
+                    hint="Use https and wss, or create an account with the environment simulator.",
                     id="exchanges.E012",
                 )
             )
     return found
 
 
-def _addresses(account: ExchangeAccount) -> Iterable[tuple[str, str]]:
-    try:
-        hosts = read_hosts(account)
-    except AccountError:
-        return ()  # W010 says so
-    return (("REST_URL", hosts.rest_url), ("WS_URL", hosts.ws_url))
-
-
-def _is_live_host(host: str) -> bool:
-    return (host == LIVE_HOST or host.endswith("." + LIVE_HOST)) and host not in TEST_HOSTS
-
-
 def _check_live(account: ExchangeAccount) -> list[CheckMessage]:
-    found: list[CheckMessage] = []
-    if settings.DEBUG:
-        found.append(
-            Error(
-                f"Account {account.name} is live, and DEBUG is on: its pages show tracebacks with settings.",
-                hint="Set DEBUG=0.",
-                id="exchanges.E013",
-            )
+    if not settings.DEBUG:
+        return []
+    return [
+        Error(
+            f"Account {account.name} is live and DEBUG is on. Error pages would show settings.",
+            hint="Set DEBUG=0.",
+            id="exchanges.E013",
         )
-    if connections["default"].vendor == "sqlite":
-        found.append(
-            Error(
-                f"Account {account.name} is live on an SQLite database, which one machine alone can use.",
-                hint="Set DATABASE_URL to a PostgreSQL database.",
-                id="exchanges.E014",
-            )
-        )
-    return found
+    ]
 
 
 def _check_shared_keys(accounts: Iterable[ExchangeAccount]) -> list[CheckMessage]:
-    """Two accounts with one key are one account at the exchange: each would take the other's orders for strangers'."""
+    """Report accounts that share a key: the exchange sees one account, so their orders mix."""
     names: dict[str, list[str]] = defaultdict(list)
     for account in accounts:
         if key := os.environ.get(variable(account, "API_KEY"), "").strip():
@@ -193,7 +183,7 @@ def _check_shared_keys(accounts: Iterable[ExchangeAccount]) -> list[CheckMessage
     return [
         Error(
             f"Accounts {', '.join(sharing)} have the same API key.",
-            hint="Give each account a key of its own, or disable all but one of them.",
+            hint="Give each account its own key, or disable all but one of them.",
             id="exchanges.E015",
         )
         for sharing in names.values()
@@ -201,31 +191,66 @@ def _check_shared_keys(accounts: Iterable[ExchangeAccount]) -> list[CheckMessage
     ]
 
 
+def refuse_danger() -> None:
+    """End this process if its settings endanger a live account. `check` shows the same errors.
+
+    Every process that sends, follows or shows orders calls it at its start. The commands that halt
+    and cancel don't: they must work in any case. Without a database there is nothing to compare.
+    """
+    try:
+        found = _dangers()
+    except DatabaseError:
+        return
+    if found:
+        lines = [f"{error.id}: {error.msg} {error.hint}" for error in found]
+        raise SystemExit("Refusing to start.\n" + "\n".join(lines))
+
+
+def _dangers() -> list[CheckMessage]:
+    """Return the errors of enabled live accounts."""
+    accounts = list(
+        ExchangeAccount.objects.filter(is_enabled=True).only("name", "environment", "exchange")
+    )
+    live = [account for account in accounts if account.environment == Environment.LIVE]
+    found = _check_shared_keys(accounts) if live else []
+    for account in live:
+        found += _check_live(account)
+        # A proxy on this machine may do the encryption.
+        found += [] if _is_on_this_machine(account) else _check_hosts(account)
+    return [error for error in found if isinstance(error, Error)]
+
+
+def _is_on_this_machine(account: ExchangeAccount) -> bool:
+    url = os.environ.get(variable(account, "REST_URL"), "").strip()
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
 def _check_redis() -> list[CheckMessage]:
-    """Messages, shared limits and a breaker held by hand live there."""
-    keeping = limits.redis_keeping()
-    if keeping is None:
+    """Report a Redis that may lose messages, shared limits or a breaker held by hand."""
+    durability = shared.redis_durability()
+    if durability is None:
         return [
             Warning(
-                "REDIS_URL: Redis does not answer. Workers place nothing without it.",
-                hint="Start it, or correct REDIS_URL.",
+                "REDIS_URL: Redis does not answer. Without it workers place nothing.",
+                hint="Start Redis, or correct REDIS_URL.",
                 id="exchanges.W018",
             )
         ]
     found: list[CheckMessage] = []
-    if keeping.eviction_policy not in (None, "noeviction"):
+    if durability.eviction_policy not in (None, "noeviction"):
         found.append(
             Warning(
-                f"REDIS_URL: Redis may evict what it holds (maxmemory-policy {keeping.eviction_policy}): "
-                "messages, and the exchange's order to stop.",
+                f"REDIS_URL: Redis may evict data (maxmemory-policy {durability.eviction_policy}), "
+                "such as messages and the exchange's order to stop.",
                 hint="Set maxmemory-policy to noeviction.",
                 id="exchanges.W016",
             )
         )
-    if keeping.persists is False:
+    if durability.persists is False:
         found.append(
             Warning(
-                "REDIS_URL: Redis keeps nothing on disk: a restart loses messages, and the exchange's order to stop.",
+                "REDIS_URL: Redis stores nothing on disk. "
+                "A restart loses messages, and the exchange's order to stop.",
                 hint="Set appendonly to yes.",
                 id="exchanges.W017",
             )

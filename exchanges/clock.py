@@ -1,4 +1,4 @@
-"""The one place that reads the time of day and waits, so that a simulation can replace both."""
+"""Read the time of day and wait, in one place, so that a simulation can replace both."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Our clock, aware UTC."""
+    """Return our time, aware UTC."""
     return datetime.now(UTC)
 
 
 def now_ms() -> int:
-    """Our clock, whole milliseconds since the epoch."""
+    """Return our time in whole milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def monotonic() -> float:
-    """Seconds that only grow; for ages and time-outs."""
+    """Return seconds that only grow, for ages and timeouts."""
     return time.monotonic()
 
 
 def sleep(seconds: float) -> None:
-    """Wait. Callers keep it short: no lock and no transaction is held meanwhile."""
+    """Wait. Callers keep it short, and hold no lock and no transaction."""
     time.sleep(seconds)

@@ -1,12 +1,15 @@
-"""Keys and hosts of an account. They come from the environment only, under the account's name.
+"""Read keys and hosts of an account from the environment, under the account's name.
 
-`EXCHANGE_<NAME>_API_KEY`, `_API_SECRET` or `_API_SECRET_FILE`, `_REST_URL`, `_WS_URL`; the name is in upper case with
-`-` as `_`. The secret is an HMAC secret or an Ed25519 or RSA private key in PEM.
+`EXCHANGE_<NAME>_API_KEY`, `_API_SECRET` or `_API_SECRET_FILE`, `_REST_URL`, `_WS_URL`. The name is
+in upper case with `-` as `_`. The secret is an HMAC secret, or an Ed25519 or RSA private key in
+PEM.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,8 +24,36 @@ OWN_HOSTS = {
 }
 
 
+# The hosts that an account of an environment may use, besides hosts of our own network.
+_PUBLIC_HOSTS = {
+    "live": frozenset(
+        {
+            "api.binance.com",
+            "api1.binance.com",
+            "api2.binance.com",
+            "api3.binance.com",
+            "api4.binance.com",
+            "api-gcp.binance.com",
+            "ws-api.binance.com",
+        }
+    ),
+    "testnet": frozenset(
+        {
+            "testnet.binance.vision",
+            "ws-api.testnet.binance.vision",
+            "demo-api.binance.com",
+            "demo-ws-api.binance.com",
+        }
+    ),
+}
+_OWN_NAME = re.compile(
+    r"[a-z][a-z0-9_-]*"
+    r"|([a-z0-9_-]+\.)+(localhost|local|internal|lan|test|invalid|svc|home\.arpa)"
+)
+
+
 class Account(Protocol):
-    """What is needed of an `ExchangeAccount` row to find its keys and hosts."""
+    """The fields of an `ExchangeAccount` row that lead to its keys and hosts."""
 
     name: str
     exchange: str
@@ -31,7 +62,10 @@ class Account(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Where an account's exchange is: `rest_url` is scheme and host, `ws_url` the whole address."""
+    """The addresses of an account's exchange.
+
+    `rest_url` is scheme and host, `ws_url` the whole address.
+    """
 
     rest_url: str
     ws_url: str
@@ -39,42 +73,83 @@ class Hosts:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One account's key and hosts. The secret, and a PEM as ccxt tells its kind, appear in no repr."""
+    """Key and hosts of one account. Neither the key nor the secret appears in a repr."""
 
     api_key: str = field(repr=False)
     api_secret: str = field(repr=False)
     hosts: Hosts
 
 
+class WrongHost(AccountError):
+    """A variable leads to a host that isn't of the account's environment."""
+
+
 def variable(account: Account, suffix: str) -> str:
-    """Name of one environment variable of an account: `("bot-1", "API_KEY")` -> `EXCHANGE_BOT_1_API_KEY`."""
+    """Name an environment variable of an account: `EXCHANGE_BOT_1_API_KEY` for `bot-1`."""
     return f"EXCHANGE_{account.name.upper().replace('-', '_')}_{suffix}"
 
 
 def read_hosts(account: Account) -> Hosts:
-    """Hosts from the environment, else Binance's own. AccountError names the variable that is missing or malformed."""
+    """Read hosts from the environment, else return Binance's own.
+
+    Raise `AccountError` that names a missing or malformed variable, and `WrongHost` for a host that
+    an account of this environment must not use.
+    """
     own_rest_url, own_ws_url = OWN_HOSTS.get(account.environment, ("", ""))
     rest_url = os.environ.get(variable(account, "REST_URL"), "").strip() or own_rest_url
     ws_url = os.environ.get(variable(account, "WS_URL"), "").strip() or own_ws_url
     if not rest_url:
         name = variable(account, "REST_URL")
-        raise AccountError(f"{name} is not set, and the environment {account.environment!r} has no host of its own")
-    return Hosts(_rest_base(rest_url, variable(account, "REST_URL")), _checked_ws(ws_url, variable(account, "WS_URL")))
+        raise AccountError(
+            f"{name} is not set, and the environment {account.environment!r} has no host of its own"
+        )
+    hosts = Hosts(
+        _rest_base(rest_url, variable(account, "REST_URL")),
+        _checked_ws(ws_url, variable(account, "WS_URL")),
+    )
+    for suffix, url in (("REST_URL", hosts.rest_url), ("WS_URL", hosts.ws_url)):
+        if url and not _may_use(account.environment, urlsplit(url).hostname or ""):
+            raise WrongHost(
+                f"{variable(account, suffix)} leads to a host that is not for"
+                f" {account.environment} accounts"
+            )
+    return hosts
+
+
+def _may_use(environment: str, host: str) -> bool:
+    """May an account of this environment use the host?
+
+    A simulator or a proxy is in our own network: a private address, or a name that no public host
+    has. Other hosts must be listed, so that no test account trades on a live exchange.
+    """
+    if host in _PUBLIC_HOSTS.get(environment, ()):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return _OWN_NAME.fullmatch(host) is not None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_private
 
 
 def read_credentials(account: Account) -> Credentials:
-    """Key, secret and hosts of an account, from the environment as it is now; AccountError names what is wrong."""
+    """Read key, secret and hosts of an account from the environment as it is now.
+
+    Raise `AccountError` that names a missing or malformed variable.
+    """
     hosts = read_hosts(account)
     api_key = os.environ.get(variable(account, "API_KEY"), "").strip()
     if not api_key:
         raise AccountError(f"{variable(account, 'API_KEY')} is not set")
     if not api_key.isascii() or not api_key.isprintable():
         raise AccountError(f"{variable(account, 'API_KEY')} holds characters that no key has")
-    return Credentials(api_key, _normalised(_read_secret(account), variable(account, "API_SECRET")), hosts)
+    return Credentials(
+        api_key, _normalized(_read_secret(account), variable(account, "API_SECRET")), hosts
+    )
 
 
 def environment_stamp(account: Account) -> tuple[str | int | None, ...]:
-    """Changes whenever the credentials or hosts in the environment do; compares in microseconds."""
+    """Return a value that changes whenever the credentials or hosts in the environment do."""
     read = os.environ.get
     secret_file = read(variable(account, "API_SECRET_FILE"))
     changed = None
@@ -105,16 +180,18 @@ def _read_secret(account: Account) -> str:
         secret = Path(path).read_text(encoding="utf-8").strip()
         problem = "" if secret else "is empty"
     except (OSError, UnicodeDecodeError) as error:
-        secret, problem = "", f"cannot be read: {getattr(error, 'strerror', None) or 'not a text'}"
+        secret, problem = "", f"can't be read: {getattr(error, 'strerror', None) or 'not a text'}"
     if problem:
         raise AccountError(f"{name}: {path} {problem}")
     return secret
 
 
-def _normalised(secret: str, name: str) -> str:
-    """An HMAC secret as it is; a PEM written anew, because ccxt tells Ed25519 from RSA by the length of the text.
+def _normalized(secret: str, name: str) -> str:
+    """Return an HMAC secret unchanged, and a PEM rewritten, because ccxt guesses its kind by
+    length.
 
-    CRLF line ends, a literal backslash-n from an env file or attributes before the key would make that guess wrong.
+    CRLF line ends, a literal backslash-n from an env file, or attributes before the key would make
+    that guess wrong.
     """
     if "PRIVATE KEY" not in secret:
         if not secret.isascii() or not secret.isprintable():
@@ -128,7 +205,7 @@ def _normalised(secret: str, name: str) -> str:
     text = "\n".join(line.strip() for line in text.splitlines())
     try:
         key = serialization.load_pem_private_key(text.encode(), None)
-    except Exception:  # noqa: BLE001  whatever it was, its text may quote the key
+    except Exception:  # noqa: BLE001  any error text may quote the key
         key = None
     if not isinstance(key, Ed25519PrivateKey | RSAPrivateKey):
         raise AccountError(f"{name} is not an unencrypted Ed25519 or RSA private key in PEM")
@@ -151,7 +228,10 @@ def _checked_ws(url: str, name: str) -> str:
 
 
 def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
-    """Whether it is a plain address of one of the schemes: no user, query or fragment, and a port that is a number."""
+    """Is it a plain address of one of the schemes?
+
+    It has no user, query or fragment, and its port is a number.
+    """
     try:
         parts = urlsplit(url)
         well_formed = parts.port is None or parts.port > 0

@@ -1,4 +1,4 @@
-"""What we know of the outside world: accounts, instruments, balances, and who is fetching what right now."""
+"""The exchange as we know it: accounts, instruments, balances, and who fetches data right now."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from exchanges import clock
+from exchanges.duty_models import DutyRun as DutyRun
 from exchanges.fields import ExactDecimalField
-from exchanges.types import InstrumentRules
+from exchanges.halt_models import ScopedHalt as ScopedHalt
+from exchanges.instrument_rules import InstrumentRules
+from exchanges.lease_models import Lease as Lease
+from exchanges.lease_models import LeaseChange as LeaseChange
+from exchanges.types import CallKind
 
 
 class Environment(models.TextChoices):
@@ -23,7 +28,7 @@ class Environment(models.TextChoices):
 
 
 class TradingState(models.TextChoices):
-    """FIX's words for what an account may do: everything, only less risk, nothing new."""
+    """FIX's words for an account's permission: everything, only less risk, nothing new."""
 
     ACTIVE = "ACTIVE", _("active")
     REDUCING = "REDUCING", _("reducing")
@@ -31,14 +36,19 @@ class TradingState(models.TextChoices):
 
 
 class ExchangeAccount(models.Model):
-    """One account at one exchange. Its credentials and hosts live in the environment, under its name."""
+    """One account at one exchange. Its credentials and hosts are in the environment."""
 
     name = models.SlugField(
         _("name"),
         max_length=64,
         unique=True,
-        validators=[RegexValidator(r"^[a-z0-9][a-z0-9-]*\Z", _("Use lower-case letters, digits and dashes."))],
-        help_text=_("Never changed: the names of the credentials and every order id derive from it."),
+        validators=[
+            RegexValidator(r"^[a-z0-9][a-z0-9-]*\Z", _("Use lowercase letters, digits and dashes."))
+        ],
+        help_text=_(
+            "The name can't be changed later: the names of the credentials and every order ID"
+            " derive from it."
+        ),
     )
     exchange = models.CharField(_("exchange"), max_length=32, default="binance")
     environment = models.CharField(_("environment"), max_length=16, choices=Environment)
@@ -47,11 +57,15 @@ class ExchangeAccount(models.Model):
         _("trading state"), max_length=16, choices=TradingState, default=TradingState.ACTIVE
     )
     trading_state_reason = models.TextField(_("reason"), blank=True, default="")
-    last_synced_at = models.DateTimeField(
-        _("last synced at"), null=True, blank=True, help_text=_("Start of the last complete comparison of open orders.")
+    trading_state_changed_at = models.DateTimeField(
+        _("trading state changed at"), null=True, blank=True, editable=False
     )
-    balances_synced_at = models.DateTimeField(
-        _("balances synced at"), null=True, blank=True, help_text=_("When the last complete balances were asked for.")
+    epoch = models.PositiveIntegerField(
+        _("epoch"),
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text=_("Increases when a person declares that the exchange was reset."),
     )
     created_at = models.DateTimeField(_("created at"), default=clock.now, editable=False)
 
@@ -64,17 +78,65 @@ class ExchangeAccount(models.Model):
             ("resume_trading", _("Can resume trading")),
             ("reconcile_account", _("Can compare with the exchange")),
             ("force_breaker", _("Can force the circuit breakers")),
+            ("begin_epoch", _("Can declare that the exchange was reset")),
         ]
 
     def __str__(self) -> str:
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        # A live account is born halted; it trades once a person, or its safety check, has said so.
-        if self._state.adding and self.environment == Environment.LIVE and self.trading_state == TradingState.ACTIVE:
+        # A live account starts halted, until a person or its safety check lets it trade.
+        if (
+            self._state.adding
+            and self.environment == Environment.LIVE
+            and self.trading_state == TradingState.ACTIVE
+        ):
             self.trading_state = TradingState.HALTED
             self.trading_state_reason = "a live account starts halted"
         super().save(*args, **kwargs)
+
+    @property
+    def last_synced_at(self) -> datetime | None:
+        """When the last complete comparison of open orders started."""
+        sync: AccountSync | None = getattr(self, "sync", None)
+        return sync.last_synced_at if sync else None
+
+    @property
+    def balances_synced_at(self) -> datetime | None:
+        """When the last complete balances were requested."""
+        sync: AccountSync | None = getattr(self, "sync", None)
+        return sync.balances_synced_at if sync else None
+
+
+class AccountSync(models.Model):
+    """The stamps of an account's processes, so that the account's row holds decisions only."""
+
+    account = models.OneToOneField(
+        ExchangeAccount,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="sync",
+        verbose_name=_("account"),
+    )
+    last_synced_at = models.DateTimeField(
+        _("last synced at"),
+        null=True,
+        blank=True,
+        help_text=_("When the last complete comparison of open orders started."),
+    )
+    balances_synced_at = models.DateTimeField(
+        _("balances synced at"),
+        null=True,
+        blank=True,
+        help_text=_("When the last complete balances were requested."),
+    )
+
+    class Meta:
+        verbose_name = _("account's sync")
+        verbose_name_plural = _("accounts' syncs")
+
+    def __str__(self) -> str:
+        return f"{self.account}: {self.last_synced_at}"
 
 
 class TradingHalt(models.Model):
@@ -89,40 +151,45 @@ class TradingHalt(models.Model):
     changed_by = models.CharField(_("changed by"), max_length=150, blank=True, default="")
 
     class Meta:
-        verbose_name = _("halt of all trading")
-        verbose_name_plural = _("halt of all trading")
-        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="trading_halt_is_one_row")]
+        verbose_name = _("global halt")
+        verbose_name_plural = _("global halt")
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(id=1), name="trading_halt_is_one_row")
+        ]
 
     def __str__(self) -> str:
         return "halted" if self.is_halted else "active"
 
 
-class CallKind(models.TextChoices):
-    """The kinds of call that have a circuit breaker of their own: `limits.Kind`'s, in words for people."""
-
-    PLACE = "place", _("placing")
-    CANCEL = "cancel", _("canceling")
-    READ = "read", _("reading")
+CALL_KIND_LABELS = {
+    CallKind.PLACE.value: _("placing"),
+    CallKind.CANCEL.value: _("canceling"),
+    CallKind.READ.value: _("reading"),
+}
 
 
 class BreakerHold(models.TextChoices):
-    """What a person may make of a circuit breaker."""
+    """The ways in which a person may hold a circuit breaker."""
 
-    OPEN = "open", _("held open: nothing of the kind is sent")
-    CLOSED = "closed", _("held closed: sent whatever fails")
-    NONE = "auto", _("judges by itself")
+    OPEN = "open", _("held open: such requests are not sent")
+    CLOSED = "closed", _("held closed: requests are sent despite failures")
+    NONE = "auto", _("automatic")
 
 
 class BreakerChange(models.Model):
-    """A circuit breaker was forced by hand, or let go again: who, why and when. Append-only.
+    """A person forced a circuit breaker, or let it go again: who, why and when. Append-only.
 
-    What holds it lives in Redis, beside the breaker itself; a Redis that has lost its data lets it judge by itself.
+    The hold itself lives in Redis with the breaker. If Redis loses its data, the breaker decides by
+    itself again.
     """
 
     account = models.ForeignKey(
-        ExchangeAccount, on_delete=models.PROTECT, related_name="breaker_changes", verbose_name=_("account")
+        ExchangeAccount,
+        on_delete=models.PROTECT,
+        related_name="breaker_changes",
+        verbose_name=_("account"),
     )
-    kind = models.CharField(_("kind of call"), max_length=8, choices=CallKind)
+    kind = models.CharField(_("kind of call"), max_length=8, choices=CALL_KIND_LABELS)
     state = models.CharField(_("state"), max_length=8, choices=BreakerHold)
     reason = models.TextField(_("reason"))
     actor = models.CharField(_("actor"), max_length=150)
@@ -130,8 +197,8 @@ class BreakerChange(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        verbose_name = _("change of a circuit breaker")
-        verbose_name_plural = _("changes of circuit breakers")
+        verbose_name = _("circuit breaker change")
+        verbose_name_plural = _("circuit breaker changes")
 
     def __str__(self) -> str:
         return f"{self.account} {self.kind}: {self.state}"
@@ -147,7 +214,9 @@ class Instrument(models.Model):
     quote_asset = models.CharField(_("quote asset"), max_length=32)
     status = models.CharField(_("status"), max_length=32)
     order_types = models.JSONField(_("order types"), default=list)
-    filters = models.JSONField(_("filters"), default=list, help_text=_("As exchangeInfo lists them."))
+    filters = models.JSONField(
+        _("filters"), default=list, help_text=_("The filters as exchangeInfo lists them.")
+    )
     quote_precision = models.PositiveSmallIntegerField(_("quote precision"), default=8)
     quote_order_quantity_allowed = models.BooleanField(_("quote quantity allowed"), default=True)
     updated_at = models.DateTimeField(_("updated at"), default=clock.now)
@@ -158,7 +227,16 @@ class Instrument(models.Model):
         verbose_name_plural = _("instruments")
         constraints: ClassVar = [
             # Also the index behind the gate's look-up.
-            models.UniqueConstraint(fields=["exchange", "environment", "symbol"], name="instrument_unique_symbol")
+            models.UniqueConstraint(
+                fields=["exchange", "environment", "symbol"], name="instrument_unique_symbol"
+            )
+        ]
+        indexes: ClassVar = [
+            # gate: is the quote asset money?
+            models.Index(
+                fields=["exchange", "environment", "base_asset", "quote_asset"],
+                name="instrument_by_assets",
+            )
         ]
 
     def __str__(self) -> str:
@@ -179,7 +257,7 @@ class Instrument(models.Model):
 
 
 class RateLimits(models.Model):
-    """exchangeInfo's `rateLimits` of one environment: the sizes of the budgets that all processes share."""
+    """exchangeInfo's `rateLimits` of one environment: the sizes of the shared budgets."""
 
     exchange = models.CharField(_("exchange"), max_length=32)
     environment = models.CharField(_("environment"), max_length=16, choices=Environment)
@@ -190,7 +268,9 @@ class RateLimits(models.Model):
         verbose_name = _("rate limits")
         verbose_name_plural = _("rate limits")
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["exchange", "environment"], name="rate_limits_unique_environment")
+            models.UniqueConstraint(
+                fields=["exchange", "environment"], name="rate_limits_unique_environment"
+            )
         ]
 
     def __str__(self) -> str:
@@ -206,33 +286,45 @@ def _by_type(filters: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def instrument_rules(instrument_id: int, updated_at: datetime) -> InstrumentRules:
-    """Parsed rules of one version of an instrument: the placing path reads two columns and parses no JSON."""
+    """Return the parsed rules of one version of an instrument, so that placing parses no JSON."""
     return Instrument.objects.get(pk=instrument_id).rules
 
 
 class StreamState(models.Model):
-    """How an account's user data stream is doing, written by its listener; others only read it."""
+    """The state of an account's user data stream. Only its listener writes it."""
 
     account = models.OneToOneField(
         ExchangeAccount, on_delete=models.CASCADE, related_name="stream", verbose_name=_("account")
     )
     connected_since = models.DateTimeField(_("connected since"), null=True, blank=True)
     in_sync_since = models.DateTimeField(
-        _("in sync since"), null=True, blank=True, help_text=_("Subscribed first, then caught up by REST.")
+        _("in sync since"),
+        null=True,
+        blank=True,
+        help_text=_("When the stream was subscribed and everything missed was read over REST."),
     )
-    alive_at = models.DateTimeField(_("alive at"), help_text=_("When the listener last said that it runs."))
+    alive_at = models.DateTimeField(
+        _("alive at"), help_text=_("When the listener last reported that it was running.")
+    )
     last_event_at = models.DateTimeField(_("last event at"), null=True, blank=True)
     lag_ms = models.PositiveIntegerField(
-        _("lag, ms"), null=True, blank=True, help_text=_("From the exchange's time of the last event to its commit.")
+        _("lag, ms"),
+        null=True,
+        blank=True,
+        help_text=_("From the exchange's time of the last event until its commit in our database."),
     )
-    reason = models.TextField(_("reason"), blank=True, default="", help_text=_("Why it is not connected."))
+    reason = models.TextField(
+        _("reason"), blank=True, default="", help_text=_("Why the stream isn't connected.")
+    )
 
     class Meta:
         verbose_name = _("user stream")
         verbose_name_plural = _("user streams")
 
     def __str__(self) -> str:
-        return f"{self.account}: {'in sync' if self.in_sync_since else self.reason or 'not in sync'}"
+        return (
+            f"{self.account}: {'in sync' if self.in_sync_since else self.reason or 'not in sync'}"
+        )
 
     def is_healthy(self, now: datetime) -> bool:
         """In sync, and its listener has said so within the last seconds."""
@@ -247,40 +339,48 @@ STREAM_ALIVE_WITHIN = timedelta(seconds=15)
 
 
 class Balance(models.Model):
-    """Free and locked amount of one asset, as the exchange last told it."""
+    """Free and locked amount of one asset, by the exchange's last report."""
 
     account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="balances")
     asset = models.CharField(_("asset"), max_length=32)
     free = ExactDecimalField(_("free"), default=0)
     locked = ExactDecimalField(_("locked"), default=0)
     reserved = ExactDecimalField(
-        _("reserved"), default=0, help_text=_("Sum of the reservations: held back for orders that `free` still lacks.")
+        _("reserved"),
+        default=0,
+        help_text=_("Sum of the reservations. They cover orders that `free` doesn't reflect yet."),
     )
-    updated_at = models.DateTimeField(_("updated at"), help_text=_("The exchange's time of the figure."))
+    updated_at = models.DateTimeField(
+        _("updated at"), help_text=_("The exchange's time of these amounts.")
+    )
 
     class Meta:
         ordering = ("account", "asset")
         verbose_name = _("balance")
         verbose_name_plural = _("balances")
-        constraints: ClassVar = [models.UniqueConstraint(fields=["account", "asset"], name="balance_unique_asset")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "asset"], name="balance_unique_asset")
+        ]
 
     def __str__(self) -> str:
         return f"{self.asset}: {self.free} / {self.locked}"
 
 
 class LastPrice(models.Model):
-    """The last trade on a symbol, as the exchange told it when it was asked."""
+    """The last trade on a symbol at the time of our last query."""
 
     exchange = models.CharField(max_length=32)
     environment = models.CharField(max_length=16, choices=Environment)
     symbol = models.CharField(max_length=32)
     price = ExactDecimalField()
     traded_at = models.DateTimeField(help_text="The exchange's time of the trade.")
-    asked_at = models.DateTimeField(help_text="By our clock.")
+    asked_at = models.DateTimeField(help_text="When we asked for it, by our clock.")
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["exchange", "environment", "symbol"], name="last_price_unique_symbol")
+            models.UniqueConstraint(
+                fields=["exchange", "environment", "symbol"], name="last_price_unique_symbol"
+            )
         ]
 
     def __str__(self) -> str:
@@ -288,13 +388,17 @@ class LastPrice(models.Model):
 
 
 class Reservation(models.Model):
-    """What one request may spend, held back until the exchange's own figures show it (`reservations.py`)."""
+    """Money that one request may spend, held back until the exchange's balances show it."""
 
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="reservations", db_index=False)
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.CASCADE, related_name="reservations", db_index=False
+    )
     asset = models.CharField(max_length=32)
-    reference = models.CharField(max_length=64, help_text="Client order id of the request.")
+    reference = models.CharField(max_length=64, help_text="Client order ID of the request.")
     amount = ExactDecimalField()
-    due_at = models.DateTimeField(null=True, help_text="The exchange's figures show it from this time of its own.")
+    due_at = models.DateTimeField(
+        null=True, help_text="From this exchange time on, the exchange's amounts include it."
+    )
     created_at = models.DateTimeField(default=clock.now)
 
     class Meta:
@@ -302,7 +406,9 @@ class Reservation(models.Model):
             # reservations.hand_over, release: WHERE account = ? AND reference = ?
             models.Index(fields=["account", "reference"], name="reservation_reference"),
             # reservations.release_shown: WHERE account = ? AND due_at IS NOT NULL
-            models.Index(fields=["account"], name="reservation_due", condition=Q(due_at__isnull=False)),
+            models.Index(
+                fields=["account"], name="reservation_due", condition=Q(due_at__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -310,33 +416,33 @@ class Reservation(models.Model):
 
 
 class SymbolCatchUp(models.Model):
-    """Until when the order history of one symbol is known to be in our book, and how far it has been read.
+    """Until when our book has the order history of one symbol, and how far it was read.
 
-    A database restored from a backup lacks orders that the exchange has; nothing is sent on a symbol before its history
-    has been read again.
+    A database restored from a backup lacks orders that the exchange has. Nothing is sent on a
+    symbol before its history has been read again.
     """
 
     account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="catch_ups")
     symbol = models.CharField(max_length=32)
-    caught_up_at = models.DateTimeField(null=True, help_text="When the last complete reading began.")
+    caught_up_at = models.DateTimeField(null=True, help_text="When the last complete read began.")
     read_until = models.BigIntegerField(
-        null=True, help_text="Exchange order id up to which every order since the first reading is in our book."
+        null=True,
+        help_text="Exchange order ID up to which our book has every order since the first read.",
     )
-    own_read_until = models.BigIntegerField(null=True, help_text="The same, but of our own orders only.")
+    own_read_until = models.BigIntegerField(
+        null=True, help_text="The same, for our own orders only."
+    )
+    looked_at = models.DateTimeField(
+        null=True, help_text="When the last comparison looked at this symbol, whatever came of it."
+    )
+    failed_looks = models.PositiveSmallIntegerField(
+        default=0, help_text="How many looks in a row have failed. The pauses grow with it."
+    )
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["account", "symbol"], name="catch_up_unique_symbol")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "symbol"], name="catch_up_unique_symbol")
+        ]
 
     def __str__(self) -> str:
         return f"{self.account_id} {self.symbol}"
-
-
-class Lease(models.Model):
-    """Who does a piece of shared work now, across processes, so that overlapping runs do it once."""
-
-    name = models.CharField(max_length=128, primary_key=True)
-    holder = models.CharField(max_length=64, blank=True, default="")
-    expires_at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return self.name

@@ -1,42 +1,73 @@
-"""Celery tasks that read the outside world. All are safe to repeat."""
+"""Celery tasks that read from the exchange. All are safe to repeat."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
 
-from exchanges import services
+from exchanges import market_view, trading_state
+from exchanges.db.duty_runs import stamp_run
+from exchanges.duties import queue_duty, repeated
 from exchanges.errors import GatewayError
+from exchanges.mirror import balances, instruments
 from exchanges.models import ExchangeAccount
 
-_READS: dict[str, Any] = {
-    "autoretry_for": (GatewayError,),
-    "retry_backoff": 2,
-    "retry_backoff_max": 60,
-    "retry_jitter": True,
-    "max_retries": 4,
-}
+# How often beat enqueues the reading of all environments.
+INSTRUMENTS_SECONDS = 3600.0
+
+# An exchange that doesn't answer is reported without a traceback: the beat repeats these.
+_READS: dict[str, Any] = {"throws": (GatewayError,)}
+
+
+@shared_task(name=trading_state.KEY_CHECK)
+def check_key(account: str) -> dict[str, Any]:
+    """Return why the account's key isn't safe, or why that can't be known."""
+    try:
+        owner = ExchangeAccount.objects.get(name=account)
+        return {"problems": trading_state.key_problems(owner), "error": ""}
+    except GatewayError as error:
+        return {"problems": [], "error": error.message}
+
+
+@shared_task(name=market_view.READ_CANDLES)
+def read_candles(account: str, symbol: str, start: str, end: str) -> dict[str, Any]:
+    """Return the market's candles for a process without keys, or why they can't be read."""
+    owner = ExchangeAccount.objects.get(name=account)
+    return market_view.answer_of(owner, symbol, start, end)
+
+
+@shared_task(name="exchanges.heartbeat")
+def heartbeat(queue: str) -> None:
+    """Store that a worker consumes this queue, and touch `HEARTBEAT_FILE` for a health check."""
+    stamp_run(queue_duty(queue))
+    if settings.HEARTBEAT_FILE:
+        Path(settings.HEARTBEAT_FILE).touch()
 
 
 @shared_task(name="exchanges.sync_instruments", **_READS)
 def sync_instruments(account: str) -> dict[str, int]:
-    """Store exchangeInfo for the account's environment."""
-    return services.sync_instruments(ExchangeAccount.objects.get(name=account))
+    """Store exchangeInfo for the account's environment, through any account that gets it."""
+    return instruments.sync_instruments_by_any(ExchangeAccount.objects.get(name=account))
 
 
 @shared_task(name="exchanges.sync_balances", **_READS)
 def sync_balances(account: str) -> dict[str, int]:
     """Store every balance of the account."""
-    return services.sync_balances(ExchangeAccount.objects.get(name=account))
+    return balances.sync_balances(ExchangeAccount.objects.get(name=account))
 
 
 @shared_task(name="exchanges.sync_all_instruments")
 def sync_all_instruments() -> dict[str, int]:
-    """One task for each environment in use: its instruments are the same for all of its accounts."""
+    """Enqueue one task per environment in use.
+
+    All accounts of an environment have the same instruments.
+    """
     chosen: dict[tuple[str, str], str] = {}
     for account in ExchangeAccount.objects.filter(is_enabled=True):
         chosen.setdefault((account.exchange, account.environment), account.name)
     for name in chosen.values():
-        sync_instruments.apply_async((name,), expires=3600)
+        sync_instruments.apply_async((name,), **repeated(INSTRUMENTS_SECONDS))
     return {"environments": len(chosen)}

@@ -1,4 +1,4 @@
-"""The account behind a name that a caller gave."""
+"""Find the account behind a name that a caller gave."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _KEEP_ACCOUNT_SECONDS = 5.0
 
 
 def known_account(name: str) -> ExchangeAccount:
-    """The account as it was some seconds ago: only its name and environment are used, which never change.
+    """Return the account from a cache of some seconds. Raises `InvalidIntent` if there is none.
 
-    What may change, the gate reads from the row itself, in the claim's transaction.
+    Use only its name and environment, which never change. The gate reads everything else from the
+    row itself, in the claim's transaction.
     """
     found = _accounts.get(name)
     if found is not None and clock.monotonic() - found[0] < _KEEP_ACCOUNT_SECONDS:
@@ -24,7 +25,7 @@ def known_account(name: str) -> ExchangeAccount:
 
 
 def account_named(name: str) -> ExchangeAccount:
-    """Raises `InvalidIntent` where there is none."""
+    """Return the account. Raises `InvalidIntent` if there is none."""
     try:
         return ExchangeAccount.objects.get(name=name)
     except ExchangeAccount.DoesNotExist:
@@ -32,5 +33,5 @@ def account_named(name: str) -> ExchangeAccount:
 
 
 def forget_account(name: str) -> None:
-    """The account of this name is another row than it was."""
+    """Drop the account from the cache, because its name belongs to another row now."""
     _accounts.pop(name, None)

@@ -1,3 +1,5 @@
+"""Configure the app and register its tasks."""
+
 from __future__ import annotations
 
 from django.apps import AppConfig
@@ -10,5 +12,6 @@ class OrdersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Registers them in every process: a shell, a test in eager mode and the admin's schedules know all tasks.
+        # Registers the tasks in every process, so that a shell, a test in eager mode and the
+        # admin's schedules know them.
         from orders import tasks  # noqa: F401

@@ -1,6 +1,6 @@
-"""From the arguments of a message to a well-formed intent, or an error that names the field.
+"""Parse the arguments of a message into a well-formed intent, or name the field that is wrong.
 
-Pure: whether the account and the symbol exist is asked later, in the transaction that records the order.
+Pure. The transaction that records the order checks later that the account and the symbol exist.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from exchanges.types import LIMIT_TYPES, STOP_TYPES, TIME_IN_FORCE_TYPES, OrderType, Side, TimeInForce, plain
+from exchanges.types import (
+    LIMIT_TYPES,
+    STOP_TYPES,
+    TIME_IN_FORCE_TYPES,
+    OrderType,
+    Side,
+    TimeInForce,
+    plain,
+)
+from orders.amounts import AMOUNTS, OrderAmounts
 
 FIELDS = (
     "intent_id",
@@ -42,7 +51,7 @@ _RESERVED_PREFIXES = ("external:", "recovered:")
 
 
 class InvalidIntent(ValueError):
-    """The arguments are malformed. `field` is the argument at fault; nothing was recorded or sent."""
+    """The arguments are malformed. `field` is the one at fault. Nothing was recorded or sent."""
 
     def __init__(self, message: str) -> None:
         # One argument, so that Celery's JSON result round-trips it.
@@ -54,50 +63,45 @@ class InvalidIntent(ValueError):
 
 
 class IntentConflict(InvalidIntent):
-    """The intent id is known with other arguments; nothing was changed."""
+    """The intent id is known with other arguments. Nothing was changed."""
 
 
 def invalid(field: str, problem: str) -> InvalidIntent:
+    """Return the error for one field. Its message is `field: problem`."""
     return InvalidIntent(f"{field}: {problem}")
+
+
+# The strategy of an order that a person placed by hand is this prefix and the name of the person.
+BY_HAND = "person:"
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What the caller wants, normalised. Equal intents under one id are the same order."""
+    """The order that a caller wants, normalized. Equal intents under one id are the same order."""
 
     intent_id: str
     account: str
     symbol: str
-    side: Side
-    order_type: OrderType
-    quantity: Decimal | None = None
-    quote_quantity: Decimal | None = None
-    price: Decimal | None = None
-    stop_price: Decimal | None = None
-    time_in_force: TimeInForce | None = None
+    amounts: OrderAmounts
     strategy: str = ""
     submitted_at: datetime | None = None
     place_within: timedelta | None = None
 
 
-# What "the same arguments" means (strategy and times are not part of it).
-COMPARED = (
-    "symbol",
-    "side",
-    "order_type",
-    "quantity",
-    "quote_quantity",
-    "price",
-    "stop_price",
-    "time_in_force",
-)
+# The amounts that make intents the same, after the symbol. Strategy and times don't count.
+COMPARED = ("side", "order_type", *AMOUNTS, "time_in_force")
+
+
+def unknown_argument(name: Any) -> InvalidIntent:
+    """Return the error about an unknown argument. It names it even if it is empty."""
+    return invalid(str(name)[:64].strip() or repr(name)[:64], "unknown argument")
 
 
 def parse_intent(arguments: Mapping[str, Any], *, now: datetime) -> Intent:
-    """Arguments of `orders.submit_order` -> `Intent`; raises `InvalidIntent`."""
+    """Parse the arguments of `orders.submit_order`. Raises `InvalidIntent`."""
     for name in arguments:
         if name not in FIELDS:
-            raise invalid(str(name)[:64], "unknown argument")
+            raise unknown_argument(name)
     for name in REQUIRED:
         if arguments.get(name) is None:
             raise invalid(name, "is missing")
@@ -106,27 +110,31 @@ def parse_intent(arguments: Mapping[str, Any], *, now: datetime) -> Intent:
         intent_id=parse_intent_id(arguments["intent_id"]),
         account=parse_account(arguments["account"]),
         symbol=_symbol(arguments["symbol"]),
-        side=_member(Side, "side", arguments["side"]),
-        order_type=order_type,
-        quantity=_decimal("quantity", arguments.get("quantity")),
-        quote_quantity=_decimal("quote_quantity", arguments.get("quote_quantity")),
-        price=_decimal("price", arguments.get("price")),
-        stop_price=_decimal("stop_price", arguments.get("stop_price")),
-        time_in_force=_time_in_force(order_type, arguments.get("time_in_force")),
+        amounts=OrderAmounts(
+            side=_member(Side, "side", arguments["side"]),
+            order_type=order_type,
+            **{name: _decimal(name, arguments.get(name)) for name in AMOUNTS},
+            time_in_force=_time_in_force(order_type, arguments.get("time_in_force")),
+        ),
         strategy=_strategy(arguments.get("strategy")),
         submitted_at=_submitted_at(arguments.get("submitted_at"), now),
         place_within=_place_within(arguments.get("place_within_seconds")),
     )
-    _check_shape(intent)
+    _check_shape(intent.amounts)
     return intent
 
 
 def bind_arguments(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fields: tuple[str, ...] = FIELDS
 ) -> dict[str, Any]:
-    """Positional and named arguments of a message -> one dict; raises `InvalidIntent` where they do not fit."""
+    """Merge a message's positional and named arguments.
+
+    Raises `InvalidIntent` if they don't fit.
+    """
     if len(args) > len(fields):
-        raise invalid("arguments", f"{len(args)} positional arguments, at most {len(fields)} are known")
+        raise invalid(
+            "arguments", f"{len(args)} positional arguments, at most {len(fields)} are known"
+        )
     bound = dict(zip(fields, args, strict=False))
     for name, value in kwargs.items():
         if name in bound:
@@ -136,7 +144,7 @@ def bind_arguments(
 
 
 def parse_known_intent_id(value: Any) -> str:
-    """The id of an order that exists already: ours or one that was found at the exchange."""
+    """Parse the id of an existing order: ours, or one that was found at the exchange."""
     text = _text("intent_id", value)
     if not _INTENT_ID.fullmatch(text):
         raise invalid("intent_id", f"{_shown(value)} is not 1 to 64 of A-Z a-z 0-9 _ . : -")
@@ -144,13 +152,17 @@ def parse_known_intent_id(value: Any) -> str:
 
 
 def parse_intent_id(value: Any) -> str:
+    """Parse the id of a new intent, which must not begin with a reserved prefix."""
     text = parse_known_intent_id(value)
     if text.startswith(_RESERVED_PREFIXES):
-        raise invalid("intent_id", f"{_shown(value)} begins with a word kept for orders found at the exchange")
+        raise invalid(
+            "intent_id", f"{_shown(value)} has a prefix reserved for orders found at the exchange"
+        )
     return text
 
 
 def parse_account(value: Any) -> str:
+    """Parse the name of an account. It need not exist."""
     text = _text("account", value)
     if not _ACCOUNT.fullmatch(text):
         raise invalid("account", f"{_shown(value)} is not an account name")
@@ -187,11 +199,15 @@ def _decimal(field: str, value: Any) -> Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool | int | float):
-        raise invalid(field, f"expected a decimal as text, got {type(value).__name__} {_shown(value)}")
+        raise invalid(
+            field, f"expected a decimal as text, got {type(value).__name__} {_shown(value)}"
+        )
     text = _text(field, value)
     if not _DECIMAL.fullmatch(text):
         raise invalid(
-            field, f"{_shown(value)} is not a decimal of up to 20 digits before and 18 behind the point, without a sign"
+            field,
+            f"{_shown(value)} is not a decimal without a sign, with up to 20 digits before the"
+            " point and 18 after it",
         )
     number = Decimal(text)
     if number == 0:
@@ -211,11 +227,16 @@ def _strategy(value: Any) -> str:
     text = _text("strategy", "" if value is None else value)
     if len(text) > 64 or (text and not text.isprintable()):
         raise invalid("strategy", "expected at most 64 printable characters")
+    if text.startswith(BY_HAND):
+        raise invalid("strategy", f"{BY_HAND} marks orders that people place by hand")
     return text
 
 
 def parse_note(field: str, value: Any, *, longest: int) -> str:
-    """Words for the record, line breaks included; no database stores NUL or half a surrogate pair."""
+    """Parse a text for the record. It may have line breaks.
+
+    A database stores neither NUL nor half a surrogate pair.
+    """
     text = _text(field, value)
     if len(text) > longest or not "".join(text.split()).isprintable():
         raise invalid(field, f"expected at most {longest} printable characters")
@@ -231,11 +252,13 @@ def _submitted_at(value: Any, now: datetime) -> datetime | None:
         try:
             moment = datetime.fromisoformat(_text("submitted_at", value))
         except ValueError:
-            raise invalid("submitted_at", f"{_shown(value)} is not an ISO 8601 time with its zone") from None
+            raise invalid(
+                "submitted_at", f"{_shown(value)} is not an ISO 8601 time with a time zone"
+            ) from None
     if moment.tzinfo is None:
         raise invalid("submitted_at", f"{_shown(value)} has no time zone")
     if moment > now + MAX_FUTURE:
-        raise invalid("submitted_at", f"{_shown(value)} lies in the future")
+        raise invalid("submitted_at", f"{_shown(value)} is in the future")
     return moment
 
 
@@ -246,28 +269,34 @@ def _place_within(value: Any) -> timedelta | None:
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid("place_within_seconds", f"expected a number of seconds, got {_shown(value)}")
-    if not 0 < value <= MAX_PLACE_WITHIN_SECONDS:  # false for NaN, too
-        raise invalid("place_within_seconds", f"{_shown(value)} is not between 0 and {MAX_PLACE_WITHIN_SECONDS}")
+    if not 0 < value <= MAX_PLACE_WITHIN_SECONDS:  # NaN fails this, too
+        raise invalid(
+            "place_within_seconds",
+            f"{_shown(value)} is not between 0 and {MAX_PLACE_WITHIN_SECONDS}",
+        )
     return timedelta(seconds=value)
 
 
-def _check_shape(intent: Intent) -> None:
-    """Which figures an order type needs and which it must not have."""
-    kind = intent.order_type
+def _check_shape(amounts: OrderAmounts) -> None:
+    """Check that the order has the amounts that its type needs, and no others."""
+    kind = amounts.order_type
     if kind is OrderType.MARKET:
-        if intent.quantity is None and intent.quote_quantity is None:
+        if amounts.quantity is None and amounts.quote_quantity is None:
             raise invalid("quantity", "is missing: MARKET needs quantity or quote_quantity")
-        if intent.quantity is not None and intent.quote_quantity is not None:
-            raise invalid("quote_quantity", "is superfluous: MARKET takes quantity or quote_quantity, not both")
+        if amounts.quantity is not None and amounts.quote_quantity is not None:
+            raise invalid(
+                "quote_quantity",
+                "is not allowed: MARKET needs quantity or quote_quantity, not both",
+            )
     else:
-        _need("quantity", intent.quantity, kind, needed=True)
-        _need("quote_quantity", intent.quote_quantity, kind, needed=False)
-    _need("price", intent.price, kind, needed=kind in LIMIT_TYPES)
-    _need("stop_price", intent.stop_price, kind, needed=kind in STOP_TYPES)
+        _need("quantity", amounts.quantity, kind, needed=True)
+        _need("quote_quantity", amounts.quote_quantity, kind, needed=False)
+    _need("price", amounts.price, kind, needed=kind in LIMIT_TYPES)
+    _need("stop_price", amounts.stop_price, kind, needed=kind in STOP_TYPES)
 
 
 def _need(field: str, value: Decimal | None, kind: OrderType, *, needed: bool) -> None:
     if needed and value is None:
         raise invalid(field, f"is missing: {kind} needs it")
     if not needed and value is not None:
-        raise invalid(field, f"{plain(value)} is superfluous: {kind} has none")
+        raise invalid(field, f"{plain(value)} is not allowed: {kind} has none")

@@ -1,4 +1,4 @@
-"""The order's life: its statuses, which may follow which, and the sets that the rest of the code names.
+"""The states of an order, the transitions between them, and the sets that the code names.
 
 Pure. `ARCHITECTURE.md` prints the same table.
 """
@@ -9,6 +9,7 @@ from enum import StrEnum
 
 
 class OrderStatus(StrEnum):
+    HELD = "HELD"
     CREATED = "CREATED"
     PENDING_NEW = "PENDING_NEW"
     NEW = "NEW"
@@ -21,7 +22,7 @@ class OrderStatus(StrEnum):
     NOT_PLACED = "NOT_PLACED"
 
 
-LOCAL = frozenset({OrderStatus.CREATED})
+LOCAL = frozenset({OrderStatus.HELD, OrderStatus.CREATED})
 IN_FLIGHT = frozenset({OrderStatus.PENDING_NEW})
 OPEN = frozenset({OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED})
 CLOSED = frozenset(
@@ -34,41 +35,57 @@ CLOSED = frozenset(
         OrderStatus.NOT_PLACED,
     }
 )
-# An order in one of these has a next step of its own, always: the database refuses a row without `next_check_at`.
-UNSETTLED = LOCAL | IN_FLIGHT
+# An order in one of these always has a next step: the database refuses a row without
+# `next_check_at`. A held order has its deadline for one, and waits for a person, not for us.
+UNRESOLVED = frozenset({OrderStatus.CREATED}) | IN_FLIGHT
 
-# What evidence from the exchange can make of an order that it had not shown us before.
-_EVIDENCE = OPEN | {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
+# Our own word about an order. It is the order's status until an attempt says more
+# (`orders.recording.status`): held, recorded, refused by the gate, given up, withdrawn, lost.
+VERDICTS = frozenset(
+    {
+        OrderStatus.HELD,
+        OrderStatus.CREATED,
+        OrderStatus.DENIED,
+        OrderStatus.NOT_PLACED,
+        OrderStatus.CANCELED,
+        OrderStatus.EXPIRED,
+    }
+)
 
+_ENDINGS = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED})
+_EVIDENCE = OPEN | _ENDINGS | {OrderStatus.REJECTED}
+
+# The changes that `orders.recording.status.status_of` can make. It decides. This is a description
+# for people, and a test holds the two equal.
 TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
-    # Evidence may reach a CREATED order: an attempt held absent turns up before the next one is made.
-    OrderStatus.CREATED: _EVIDENCE | {OrderStatus.PENDING_NEW, OrderStatus.DENIED, OrderStatus.NOT_PLACED},
-    # Back to CREATED: the send certainly did not happen (NotSent), or is proven absent while there is time left.
+    # A second person releases or rejects it, its maker cancels it, or its deadline passes.
+    OrderStatus.HELD: OPEN
+    | _ENDINGS
+    | {
+        OrderStatus.CREATED,
+        OrderStatus.DENIED,
+        OrderStatus.NOT_PLACED,
+    },
+    # Evidence may reach a CREATED order: an attempt judged absent shows up before the next attempt.
+    OrderStatus.CREATED: _EVIDENCE
+    | {
+        OrderStatus.HELD,
+        OrderStatus.PENDING_NEW,
+        OrderStatus.CANCELED,
+        OrderStatus.DENIED,
+        OrderStatus.NOT_PLACED,
+    },
+    # Back to CREATED: the send certainly didn't happen (NotSent), or is proven absent in time.
     OrderStatus.PENDING_NEW: _EVIDENCE | {OrderStatus.CREATED, OrderStatus.NOT_PLACED},
-    OrderStatus.NEW: frozenset(
-        {OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED}
-    ),
-    OrderStatus.PARTIALLY_FILLED: frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED}),
+    # Open orders become unconfirmed if one attempt ends while another has no answer yet.
+    OrderStatus.NEW: _ENDINGS | {OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_NEW},
+    OrderStatus.PARTIALLY_FILLED: _ENDINGS | {OrderStatus.PENDING_NEW},
     OrderStatus.FILLED: frozenset(),
-    # A fill beats a cancel; and a CANCELED that only withdrew an unsent order is our verdict, which evidence overrides.
-    OrderStatus.CANCELED: OPEN | {OrderStatus.FILLED, OrderStatus.EXPIRED},
-    OrderStatus.EXPIRED: OPEN | {OrderStatus.FILLED, OrderStatus.CANCELED},
-    # A refusal is an answer about one request; an order that the exchange shows nevertheless is there.
-    OrderStatus.REJECTED: _EVIDENCE - {OrderStatus.REJECTED},
+    # A fill beats a cancel. And if we canceled an order as unsent, evidence overrides us.
+    OrderStatus.CANCELED: _EVIDENCE - {OrderStatus.CANCELED},
+    OrderStatus.EXPIRED: (OPEN | _ENDINGS) - {OrderStatus.EXPIRED},
+    # A rejection is about one request. If the exchange shows the order anyway, the order exists.
+    OrderStatus.REJECTED: OPEN | _ENDINGS,
     OrderStatus.DENIED: _EVIDENCE,
     OrderStatus.NOT_PLACED: _EVIDENCE,
 }
-
-
-class ImpossibleTransition(ValueError):
-    """No row of the state table leads from the one status to the other."""
-
-    def __init__(self, previous: str, new: str) -> None:
-        super().__init__(f"an order cannot go from {previous} to {new}")
-
-
-def next_status(previous: OrderStatus, new: OrderStatus) -> OrderStatus:
-    """`new`, if the table allows it from `previous` (or nothing changes); raises `ImpossibleTransition`."""
-    if new != previous and new not in TRANSITIONS[previous]:
-        raise ImpossibleTransition(previous, new)
-    return new

@@ -1,20 +1,29 @@
-"""Celery tasks: an intent or an id in, one service call. The database holds every duty; a message is a doorbell."""
+"""Run services as Celery tasks: an intent or an id in, one call.
+
+Every duty is in the database, so a lost message costs seconds and never an order.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import structlog
-from celery import current_app, shared_task
-from django.db import InterfaceError, OperationalError
+from celery import current_app, current_task, shared_task
+from django.conf import settings
 
-from exchanges import clock, metrics
-from exchanges.errors import AccountError, GatewayError
+from exchanges import clock
+from exchanges.duties import HandOver, repeated
+from exchanges.errors import GatewayError
+from exchanges.limits import counters
 from exchanges.models import ExchangeAccount
-from orders import catchup, compare, halt_rules, history, notices, positions, reconcile, services
+from orders import asking, auto_halt, services, sweep
 from orders.accounts import account_named
 from orders.intents import (
+    FIELDS,
+    Intent,
     IntentConflict,
     InvalidIntent,
     bind_arguments,
@@ -22,60 +31,181 @@ from orders.intents import (
     parse_account,
     parse_intent,
     parse_known_intent_id,
+    unknown_argument,
 )
 from orders.models import Order
-from orders.troubles import stopping_refused
+from orders.notifications import outbox, payloads
+from orders.placing import cancel_many
+from orders.placing.cancel import DRIVE_CANCELS
+from orders.placing.outcomes import stopping_refused
+from orders.placing.submit import ReadingMissing
+from orders.positions import store
+from orders.reconciliation import account as compare
+from orders.reconciliation import histories, history, open_orders
+from orders.states import OrderStatus
 
 log = structlog.get_logger(__name__)
 
-# `throws`: reported without a traceback, they are the caller's mistakes. `typing=False`: an unknown argument shall be
-# answered by name, not by a TypeError.
+TRADING_QUEUE = "trading"
+# Its workers fetch what an order lacks.
+READING_QUEUE = "duties"
+
+# How often beat enqueues them.
+RECONCILE_SECONDS = 900.0
+REFRESH_SECONDS = 60.0
+_LONGEST_DRIVE_SECONDS = 60.0
+
+# `throws`: these are the caller's mistakes, so they are reported without a traceback.
+# `typing=False`: an unknown argument is reported by its name instead of a TypeError.
 _FROM_CALLERS: dict[str, Any] = {"throws": (InvalidIntent, IntentConflict), "typing": False}
-_READS: dict[str, Any] = {
-    "autoretry_for": (GatewayError, OperationalError, InterfaceError),  # the exchange, or our database, is away
-    "dont_autoretry_for": (AccountError,),
-    "retry_backoff": 2,
-    "retry_backoff_max": 60,
-    "retry_jitter": True,
-    "max_retries": 4,
-}
+# An exchange that doesn't answer is reported without a traceback, too: the beat repeats these.
+_READS: dict[str, Any] = {"throws": (InvalidIntent, GatewayError)}
 
 
 @shared_task(name="orders.submit_order", **_FROM_CALLERS)
 def submit_order(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Place an order, once for ever per intent. Arguments: `orders.intents.FIELDS`."""
+    """Place an order, once per intent. Its arguments are `orders.intents.FIELDS`."""
     try:
         intent = parse_intent(bind_arguments(args, kwargs), now=clock.now())
-        return services.order_result(services.submit_order(intent))
+        return _order_result(partial(_submit, intent))
     except InvalidIntent as error:
-        _note_invalid("submit_order", error, kwargs)
+        _log_invalid("submit_order", error, kwargs)
         raise
+
+
+def _submit(intent: Intent, *, may_fetch: bool) -> Order:
+    order = services.submit_order(intent, may_fetch=may_fetch)
+    if _is_handed_over() and order.status == OrderStatus.CREATED:
+        return services.place_order(order.pk, is_due=True)
+    return order
+
+
+def _order_result(place: Callable[..., Order]) -> dict[str, Any]:
+    """Place an order and return the task's result. A trading thread hands readings over."""
+    try:
+        return payloads.order_result(place(may_fetch=_may_fetch()))
+    except ReadingMissing:
+        here = partial(place, may_fetch=True)
+        raise HandOver(READING_QUEUE, lambda: payloads.order_result(here())) from None
+
+
+def _queue() -> str | None:
+    """Return the queue of the message at work. None if no worker took it from a queue."""
+    request = current_task.request if current_task else None
+    if request is None or request.called_directly or request.is_eager:
+        return None
+    return str((request.delivery_info or {}).get("routing_key", ""))
+
+
+def _may_fetch() -> bool:
+    """Return whether this thread may wait for the exchange before it sends an order."""
+    return _queue() != TRADING_QUEUE
+
+
+def _is_handed_over() -> bool:
+    return _queue() == READING_QUEUE
+
+
+def _reader() -> Callable[[Order], bool] | None:
+    """Return how a sweep has readings fetched: by itself (None) unless it runs in a worker."""
+    return None if _queue() is None else _read_elsewhere
+
+
+def _read_elsewhere(order: Order) -> bool:
+    """Let a worker fetch what the order lacks, and send it. Return False without the broker."""
+    try:
+        place_order.apply_async((str(order.pk),), queue=READING_QUEUE, ignore_result=True)
+    except Exception as error:  # noqa: BLE001  whatever the broker's client raises
+        log.warning("enqueue_failed", order_id=str(order.pk), error=type(error).__name__)
+        return False
+    return True
 
 
 @shared_task(name="orders.place_order", throws=(InvalidIntent,))
 def place_order(order_id: str) -> dict[str, Any]:
-    """Drive a stored order."""
+    """Send a stored order, if it is still CREATED."""
     try:
         key = UUID(order_id)
     except (ValueError, AttributeError, TypeError):
         raise invalid("order_id", f"{order_id!r} is not the id of an order") from None
     try:
-        return services.order_result(services.place_order(key))
+        place = partial(services.place_order, key, is_due=_is_handed_over())
+        return _order_result(place)
     except Order.DoesNotExist:
         raise invalid("order_id", f"there is no order {order_id}") from None
 
 
 @shared_task(name="orders.cancel_order", **_FROM_CALLERS)
 def cancel_order(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Cancel by intent: `account, intent_id, requested_by="", reason=""`."""
+    """Cancel an order by its intent: `account, intent_id, requested_by="", reason=""`.
+
+    The actor of a message is its sender. Whoever reaches the broker can write any name into it, so
+    `requested_by` is kept as a claim.
+    """
     try:
         arguments = _cancel_arguments(args, kwargs)
-        return services.order_result(services.cancel_order(**arguments))
+        if sender := _sender():
+            arguments["claimed_by"] = arguments.pop("requested_by", "")
+            arguments["requested_by"] = sender
+        return payloads.order_result(_cancel_now_or_once_known(**arguments))
     except InvalidIntent as error:
-        _note_invalid("cancel_order", error, kwargs)
+        _log_invalid("cancel_order", error, kwargs)
         raise
 
 
+def _cancel_now_or_once_known(
+    account: str,
+    intent_id: str,
+    requested_by: str = "",
+    reason: str = "",
+    claimed_by: str = "",
+) -> Order:
+    """Cancel an order. Remember the cancel of an unknown intent: it may have overtaken its submit.
+
+    The caller gets `InvalidIntent` all the same, as an unknown intent may be a mistake.
+    """
+    given = {
+        "account": account,
+        "intent_id": intent_id,
+        "requested_by": requested_by,
+        "reason": reason,
+        "claimed_by": claimed_by,
+    }
+    try:
+        return services.cancel_order(**given)
+    except InvalidIntent as error:
+        if error.field != "intent_id":
+            raise
+    services.remember_cancel(
+        account=account_named(account),
+        intent_id=intent_id,
+        requested_by=requested_by,
+        reason=reason,
+    )
+    return services.cancel_order(**given)  # it may have been recorded in this moment
+
+
+def _sender() -> str:
+    """Return `message:` and the sender of this message, nothing if a caller runs the body."""
+    request = current_task.request
+    if request.called_directly or request.is_eager:
+        return ""
+    name = "".join(letter for letter in str(request.origin or "unknown") if letter.isprintable())
+    return f"message:{name[:100]}"
+
+
+@shared_task(name=DRIVE_CANCELS, throws=(InvalidIntent,))
+def drive_cancels(order_ids: list[str], seconds: float) -> None:
+    """Send the cancels that are recorded for these orders. Others are left alone."""
+    try:
+        keys = [UUID(key) for key in order_ids]
+    except (ValueError, AttributeError, TypeError):
+        raise invalid("order_ids", "must be a list of ids of orders") from None
+    give_up_at = clock.monotonic() + min(float(seconds), _LONGEST_DRIVE_SECONDS)
+    cancel_many.drive_cancels(keys, requested_by="", give_up_at=give_up_at)
+
+
+KNOWN_FIELDS = {*FIELDS, "requested_by", "reason", "order_id"}
 _CANCEL_FIELDS = ("account", "intent_id", "requested_by", "reason")
 
 
@@ -83,7 +213,7 @@ def _cancel_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
     bound = bind_arguments(args, kwargs, fields=_CANCEL_FIELDS)
     for name, value in bound.items():
         if name not in _CANCEL_FIELDS:
-            raise invalid(str(name)[:64], "unknown argument")
+            raise unknown_argument(name)
         if not isinstance(value, str):
             raise invalid(name, f"expected text, got {type(value).__name__}")
     for name in ("account", "intent_id"):
@@ -94,81 +224,124 @@ def _cancel_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
     return bound
 
 
-def _note_invalid(task: str, error: InvalidIntent, kwargs: dict[str, Any]) -> None:
-    metrics.count("invalid_intents", task=task, field=error.field)
-    log.warning("intent_invalid", task=task, error=str(error), intent_id=str(kwargs.get("intent_id", ""))[:64])
+def _log_invalid(task: str, error: InvalidIntent, kwargs: dict[str, Any]) -> None:
+    # A name that the sender made up would be one more series of the metrics.
+    field = error.field if error.field in KNOWN_FIELDS else "other"
+    counters.count("invalid_intents", task=task, field=field)
+    log.warning(
+        "intent_invalid",
+        task=task,
+        error=str(error),
+        intent_id=str(kwargs.get("intent_id", ""))[:64],
+    )
 
 
 @shared_task(name="orders.resolve_unconfirmed")
 def resolve_unconfirmed() -> dict[str, int]:
-    """Sweep over every order that is due for its next step."""
-    return reconcile.resolve_unconfirmed()
+    """Give every due order its next step. Each account with due orders has its own sweep."""
+    return sweep.resolve_unconfirmed(
+        lambda account: sweep_account.apply_async(
+            (account.name,), **repeated(settings.RESOLVE_INTERVAL_SECONDS)
+        ),
+        read_elsewhere=_reader(),
+    )
+
+
+@shared_task(name="orders.sweep_account", throws=(InvalidIntent,))
+def sweep_account(account: str) -> dict[str, int]:
+    """Give every due order of one account its next step."""
+    return sweep.sweep_account(account_named(account), read_elsewhere=_reader())
 
 
 @shared_task(name="orders.apply_halt_rules")
 def apply_halt_rules() -> dict[str, int]:
-    """Halt the accounts that a rule says must stop."""
-    return halt_rules.apply_halt_rules()
+    """Halt the accounts that break a halt rule."""
+    return auto_halt.apply_halt_rules()
 
 
 @shared_task(name="orders.send_order_events")
 def send_order_events() -> dict[str, int]:
-    """Tell the orchestrator what it could not be told at once."""
-    return notices.sweep()
+    """Send bots the order events that could not be sent at once."""
+    return outbox.sweep()
 
 
 @shared_task(name="orders.sync_accounts")
 def sync_accounts() -> dict[str, int]:
-    """Have every enabled account's open orders and balances compared, each by a task of its own."""
-    due = catchup.accounts_due_for_sync()
+    """Enqueue a sync of orders and one of balances for every followed account that is due.
+
+    Balances that a healthy stream brings need no reading. Histories whose turn is overdue go on.
+    """
+    due = open_orders.accounts_due_for_sync()
+    streaming = open_orders.accounts_with_healthy_stream()
+    again = repeated(settings.SYNC_INTERVAL_SECONDS)
     for name in due:
-        sync_open_orders.apply_async((name,), expires=60)
-        current_app.tasks["exchanges.sync_balances"].apply_async((name,), expires=60)
+        sync_open_orders.apply_async((name,), **again)
+        if name not in streaming:
+            current_app.tasks["exchanges.sync_balances"].apply_async((name,), **again)
+    for name in histories.overdue_accounts(open_orders.followed_accounts()):
+        read_history.apply_async((name,), **again)
     return {"accounts": len(due)}
 
 
 @shared_task(name="orders.reconcile_accounts")
 def reconcile_accounts() -> dict[str, int]:
-    """Have every enabled account compared with its exchange, each by a task of its own."""
-    names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
+    """Enqueue a reconciliation of every followed account."""
+    names = list(open_orders.followed_accounts().values_list("name", flat=True))
     for name in names:
-        reconcile_account.apply_async((name,), expires=300)
+        reconcile_account.apply_async((name,), **repeated(RECONCILE_SECONDS))
     return {"accounts": len(names)}
 
 
-@shared_task(name="orders.sync_open_orders", throws=(InvalidIntent,), **_READS)
+@shared_task(name=asking.ASK_ORDER)
+def ask_order(order_id: str) -> dict[str, Any]:
+    """Ask the exchange about an order, for a person at a process without keys."""
+    return asking.answer_of(UUID(order_id))
+
+
+@shared_task(name="orders.sync_open_orders", **_READS)
 def sync_open_orders(account: str) -> dict[str, int]:
-    """Compare one account's open orders with the exchange's; while its stream is down, read its history, too."""
+    """Compare one account's open orders with the exchange's.
+
+    While the account's stream is down, this reads its history, too.
+    """
     owner = account_named(account)
     with stopping_refused(owner):
-        counts = catchup.sync_open_orders(owner)
-        if not counts.get("skipped") and not catchup.has_healthy_stream(owner):
+        counts = open_orders.sync_open_orders(owner)
+        if not counts.get("skipped") and not open_orders.has_healthy_stream(owner):
             history.read_on(owner)
     return counts
 
 
-@shared_task(name="orders.reconcile_account", throws=(InvalidIntent,), **_READS)
+@shared_task(name="orders.reconcile_account", **_READS)
 def reconcile_account(account: str) -> dict[str, int]:
-    """Compare one account with the exchange and repair what evidence decides."""
+    """Compare one account with the exchange and repair the differences that evidence decides."""
     owner = account_named(account)
     with stopping_refused(owner):
         counts = compare.reconcile_account(owner)
-    if counts.get("history_unread"):
-        reconcile_account.apply_async((account,), expires=300)
+    if counts.get("history_unread") and not counts.get("history_waits"):
+        reconcile_account.apply_async((account,))
     return counts
+
+
+@shared_task(name="orders.read_history", **_READS)
+def read_history(account: str) -> dict[str, int]:
+    """Continue with the order histories of one account whose turn is overdue."""
+    owner = account_named(account)
+    with stopping_refused(owner):
+        return histories.read_history(owner)
 
 
 @shared_task(name="orders.refresh_positions")
 def refresh_positions() -> dict[str, int]:
-    """Have the positions of every enabled account folded and priced, each by a task of its own."""
+    """Enqueue an update of the positions and their prices for every enabled account."""
     names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
     for name in names:
-        refresh_positions_of.apply_async((name,), expires=60)
+        refresh_positions_of.apply_async((name,), **repeated(REFRESH_SECONDS))
     return {"accounts": len(names)}
 
 
-@shared_task(name="orders.refresh_positions_of", throws=(InvalidIntent,), **_READS)
+@shared_task(name="orders.refresh_positions_of", **_READS)
 def refresh_positions_of(account: str) -> dict[str, int]:
-    """Fold one account's settled fills into its positions, and price them."""
+    """Apply one account's final fills to its positions, and update their prices."""
     owner = account_named(account)
-    return {**positions.fold_settled(owner), "priced": positions.refresh_prices(owner)}
+    return {**store.advance_positions(owner), "priced": store.refresh_prices(owner)}

@@ -1,13 +1,13 @@
-"""An exchange without a network: the real gateway over the simulator's engine, in this process.
+"""Fake an exchange without a network: the real gateway over the simulator's engine.
 
     exchange = FakeExchange({"USDT": "100000", "BTC": "1"})
-    exchange.lose_answer("place", executed=True)     # the next placement is executed, its answer is lost
-    with exchange.installed():                       # get_gateway(account) leads here, for every account and thread
+    exchange.lose_answer("place", executed=True)  # the next placement is executed, its answer lost
+    with exchange.installed():  # get_gateway(account) leads here, for every account and thread
         ...
     assert exchange.accepted("bo-...-1") == 1
 
-Only ccxt and the sockets are left out, so it checks, refuses, matches and books as the simulator does;
-`tests/contract` holds it to that. Its time is `exchanges.clock`'s plus `offset_ms`.
+Only ccxt and the sockets are missing, so it checks, refuses and matches like the simulator, and
+`tests/contract` proves it. Its time is `exchanges.clock`'s plus `offset_ms`.
 """
 
 from __future__ import annotations
@@ -21,32 +21,42 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from exchanges import clock, gateway
+from exchanges import clock
+from exchanges.binance import registry
+from exchanges.binance.error_table import Transport
+from exchanges.binance.gateway import Gateway
+from exchanges.binance.http import HttpResult
+from exchanges.binance.server_clock import ServerClock
 from exchanges.credentials import Account
-from exchanges.errors import Transport
-from exchanges.gateway import Gateway
-from exchanges.server_clock import ServerClock
-from exchanges.simulator.clock import ServerClock as SimulatorClock
-from exchanges.simulator.dispatch import Dispatcher
-from exchanges.simulator.exchange import Exchange, Settings
-from exchanges.simulator.limits import LimitSettings
-from exchanges.simulator.model import Order, SymbolStatus, to_decimal, units
-from exchanges.simulator.params import Params
-from exchanges.simulator.rest import ROUTES
-from exchanges.simulator.wire import Incoming
-from exchanges.wire import Outcome
+from exchanges.simulator.api.dispatch import Dispatcher
+from exchanges.simulator.api.messages import Incoming
+from exchanges.simulator.api.params import Params
+from exchanges.simulator.engine.enums import SymbolStatus
+from exchanges.simulator.engine.types import Order, to_decimal, units
+from exchanges.simulator.exchange.clock import ServerClock as SimulatorClock
+from exchanges.simulator.exchange.exchange import Exchange, Settings
+from exchanges.simulator.exchange.rate_limits import LimitSettings
+from exchanges.simulator.server.rest import ROUTES
 
-# ccxt's raw method -> what it sends, and what the gateway calls it.
+# ccxt's raw method -> HTTP verb, path, and the gateway's name of the call.
 METHODS = {
     "private_post_order": ("POST", "/api/v3/order", "place"),
     "private_delete_order": ("DELETE", "/api/v3/order", "cancel"),
+    "private_delete_openorders": ("DELETE", "/api/v3/openOrders", "cancel_open_orders"),
     "private_get_order": ("GET", "/api/v3/order", "fetch_order"),
+    "private_get_order_amendments": ("GET", "/api/v3/order/amendments", "fetch_amendments"),
     "private_get_openorders": ("GET", "/api/v3/openOrders", "fetch_open_orders"),
     "private_get_allorders": ("GET", "/api/v3/allOrders", "fetch_all_orders"),
     "private_get_mytrades": ("GET", "/api/v3/myTrades", "fetch_trades"),
     "private_get_account": ("GET", "/api/v3/account", "fetch_account"),
+    "sapi_get_account_apirestrictions": (
+        "GET",
+        "/sapi/v1/account/apiRestrictions",
+        "fetch_key_permissions",
+    ),
     "public_get_exchangeinfo": ("GET", "/api/v3/exchangeInfo", "fetch_instruments"),
     "public_get_aggtrades": ("GET", "/api/v3/aggTrades", "fetch_last_trade"),
+    "public_get_klines": ("GET", "/api/v3/klines", "fetch_candles"),
     "public_get_ticker_price": ("GET", "/api/v3/ticker/price", "fetch_last_prices"),
     "public_get_time": ("GET", "/api/v3/time", "fetch_time"),
 }
@@ -55,19 +65,19 @@ SECRET = "fake-secret"
 
 @dataclass
 class Fault:
-    """What becomes of the next `times` calls of one name instead of an answer."""
+    """Replaces the answer of the next `times` calls of one name."""
 
     call: str
-    outcome: Outcome
+    outcome: HttpResult
     executed: bool
     times: int
 
 
 class FakeExchange:
-    """One exchange, shared by the gateways of any accounts and threads. Amounts go in as text."""
+    """One exchange for the gateways of any accounts and threads. Amounts are given as text."""
 
     def __init__(self, balances: Mapping[str, str] | None = None, *, frozen: bool = False) -> None:
-        """Every account begins with `balances`. The book is quoted and stands still; `frozen` empties it."""
+        """Start every account with `balances`. The book stands still, and is empty if `frozen`."""
         self.balances = dict(balances) if balances is not None else {"USDT": "100000", "BTC": "1"}
         self.calls: list[tuple[str, dict[str, str]]] = []
         self._faults: list[Fault] = []
@@ -91,18 +101,25 @@ class FakeExchange:
 
     @contextmanager
     def installed(self) -> Iterator[FakeExchange]:
-        """Within the block every `get_gateway` leads here."""
-        with gateway.install(self.gateway):
+        """Lead every `get_gateway` here within the block."""
+        with registry.install(self.gateway):
             yield self
 
     # faults
 
     def lose_answer(self, call: str, *, executed: bool, times: int = 1) -> None:
-        """The request leaves, no answer comes back."""
-        self._fail(call, Outcome(Transport.LOST, "no complete answer from the exchange"), executed, times)
+        """Let the request leave and lose its answer."""
+        self._fail(
+            call,
+            HttpResult(Transport.LOST, "no complete answer from the exchange"),
+            executed,
+            times,
+        )
 
     def refuse_connection(self, call: str, *, times: int = 1) -> None:
-        self._fail(call, Outcome(Transport.UNSENT, "no connection to the exchange"), False, times)
+        self._fail(
+            call, HttpResult(Transport.UNSENT, "no connection to the exchange"), False, times
+        )
 
     def answer(
         self,
@@ -115,9 +132,9 @@ class FakeExchange:
         retry_after: float | None = None,
         times: int = 1,
     ) -> None:
-        """Answer with this status and error, whatever was done. Without a code the body is no JSON."""
+        """Answer with this status and error. Without a code the body isn't JSON."""
         body = None if code is None else {"code": code, "msg": text}
-        outcome = Outcome(
+        outcome = HttpResult(
             Transport.ANSWERED,
             text or f"HTTP {status} with a body that is not JSON",
             status,
@@ -130,27 +147,29 @@ class FakeExchange:
 
     def answer_body(self, call: str, body: Any, *, executed: bool = False, times: int = 1) -> None:
         """Answer 200 with this body."""
-        outcome = Outcome(Transport.ANSWERED, "", 200, body=body, is_json=True)
+        outcome = HttpResult(Transport.ANSWERED, "", 200, body=body, is_json=True)
         self._fail(call, outcome, executed, times)
 
-    def _fail(self, call: str, outcome: Outcome, executed: bool, times: int) -> None:
+    def _fail(self, call: str, outcome: HttpResult, executed: bool, times: int) -> None:
         assert call in {name for _, _, name in METHODS.values()}
         with self._lock:
             self._faults.append(Fault(call, outcome, executed, times))
 
-    # what happens at the exchange
+    # events at the exchange
 
     @property
     def offset_ms(self) -> int:
-        """The exchange's clock against ours."""
+        """Return how far the exchange's clock is ahead of ours."""
         return self.simulator.clock.offset_us // 1000
 
     @offset_ms.setter
     def offset_ms(self, value: int) -> None:
         self.simulator.clock.offset_us = value * 1000
 
-    def fill(self, client_order_id: str, quantity: str | None = None, price: str | None = None) -> None:
-        """Trade against an open order: all of it, or this quantity."""
+    def fill(
+        self, client_order_id: str, quantity: str | None = None, price: str | None = None
+    ) -> None:
+        """Trade against an open order, in full or this quantity."""
         order = self._order(client_order_id)
         with self._lock:
             self.simulator.engine.fill(
@@ -161,10 +180,41 @@ class FakeExchange:
             )
 
     def cancel(self, client_order_id: str) -> None:
-        """As when the owner cancels it elsewhere."""
+        """Cancel it like its owner at another screen."""
         order = self._order(client_order_id)
         with self._lock:
             self.simulator.engine.cancel_by_exchange(order.symbol, order.order_id)
+
+    def place_by_hand(self, account: Account, client_order_id: str, **changes: str) -> str:
+        """Place an order past our back office, by default a resting buy. Return its number."""
+        order = {
+            "symbol": "BTCUSDT",
+            "side": "BUY",
+            "type": "LIMIT",
+            "timeInForce": "GTC",
+            "quantity": "0.01",
+            "price": "50000",
+            **changes,
+        }
+        self.gateway(account)
+        sent = {**order, "newClientOrderId": client_order_id}
+        sent["timestamp"] = str(clock.now_ms() + self.offset_ms)
+        with self._lock:
+            result = self._dispatched(account.name, "POST", "/api/v3/order", sent)
+        assert result.code is None, result
+        return str(result.body["orderId"])
+
+    def amend_by_hand(self, client_order_id: str, quantity: str, new_client_order_id: str) -> None:
+        """Reduce an open order past our back office: it gets another client order id."""
+        order = self._order(client_order_id)
+        with self._lock:
+            self.simulator.engine.amend(
+                order.account_id,
+                order.symbol,
+                units(quantity),
+                order_id=order.order_id,
+                new_client_order_id=new_client_order_id,
+            )
 
     def expire(self, client_order_id: str) -> None:
         order = self._order(client_order_id)
@@ -172,12 +222,12 @@ class FakeExchange:
             self.simulator.engine.expire(order.symbol, order.order_id)
 
     def hide(self, client_order_id: str, seconds: float) -> None:
-        """Queries and cancels do not know this order for so long."""
+        """Hide this order from queries and cancels for this long."""
         with self._lock:
             self.simulator.hide(self._order(client_order_id), seconds)
 
     def hide_next(self, seconds: float) -> None:
-        """Queries and cancels do not know the next order that is placed for so long."""
+        """Hide the next placed order from queries and cancels for this long."""
         self._hide_next = seconds
 
     def thaw(self) -> None:
@@ -186,7 +236,7 @@ class FakeExchange:
             self.simulator.market.thaw()
 
     def set_price(self, symbol: str, price: str) -> None:
-        """The last price; the quotes move along, orders that it reaches are filled."""
+        """Set the last price. The quotes follow, and orders that it reaches are filled."""
         with self._lock:
             self.simulator.market.set_price(symbol, units(price))
 
@@ -198,14 +248,14 @@ class FakeExchange:
         self.simulator.set_key_active(self.simulator.keys[account_name], False)
 
     def wipe(self) -> None:
-        """As a testnet is wiped: no orders, no trades, first balances."""
+        """Wipe everything like a testnet: no orders, no trades, initial balances."""
         with self._lock:
             self.simulator.wipe()
 
-    # what is true at the exchange
+    # the truth at the exchange
 
     def accepted(self, client_order_id: str) -> int:
-        """How many orders were ever accepted under this id."""
+        """Return the number of orders ever accepted under this id."""
         counts = (
             account["accepted_by_client_order_id"].get(client_order_id, 0)
             for account in self.simulator.engine.truth()["accounts"].values()
@@ -213,7 +263,7 @@ class FakeExchange:
         return sum(int(count) for count in counts)
 
     def status(self, client_order_id: str) -> str | None:
-        """The exchange's word for the order's state; None when it was never accepted."""
+        """Return the exchange's word for the order's state, None if it was never accepted."""
         rows = [
             row
             for account in self.simulator.engine.truth()["accounts"].values()
@@ -223,12 +273,12 @@ class FakeExchange:
         return str(rows[-1]["status"]) if rows else None
 
     def balance(self, account: Account, asset: str) -> tuple[str, str]:
-        """Free and locked, as decimal text."""
+        """Return free and locked as decimal text."""
         free, locked = self.simulator.engine.balances(account.name).get(asset, (0, 0))
         return f"{to_decimal(free):f}", f"{to_decimal(locked):f}"
 
     def calls_of(self, name: str) -> list[dict[str, str]]:
-        """Parameters of each request of that name that left, faults included."""
+        """Return the parameters of each request of that name that left, faults included."""
         return [parameters for call, parameters in self.calls if call == name]
 
     # inside
@@ -241,8 +291,8 @@ class FakeExchange:
                         return order
         raise KeyError(client_order_id)
 
-    def request(self, account_name: str, method: str, parameters: dict[str, str]) -> Outcome:
-        """One request of a gateway: faults first, then the simulator's own dispatch."""
+    def request(self, account_name: str, method: str, parameters: dict[str, str]) -> HttpResult:
+        """Answer one request of a gateway: faults first, then the simulator's own dispatch."""
         verb, path, name = METHODS[method]
         with self._lock:
             fault = next((fault for fault in self._faults if fault.call == name), None)
@@ -260,7 +310,9 @@ class FakeExchange:
                 self.hide(parameters["newClientOrderId"], seconds)
             return outcome if fault is None else fault.outcome
 
-    def _dispatched(self, account_name: str, verb: str, path: str, parameters: dict[str, str]) -> Outcome:
+    def _dispatched(
+        self, account_name: str, verb: str, path: str, parameters: dict[str, str]
+    ) -> HttpResult:
         operation = ROUTES[(verb, path)]
         payload = urlencode(parameters, quote_via=quote).encode()
         signed = {**parameters, "signature": hmac.digest(SECRET.encode(), payload, "sha256").hex()}
@@ -275,7 +327,7 @@ class FakeExchange:
             )
         )
         if reply.error is not None:
-            return Outcome(
+            return HttpResult(
                 Transport.ANSWERED,
                 reply.error.message,
                 reply.status,
@@ -283,8 +335,10 @@ class FakeExchange:
                 is_json=True,
                 code=reply.error.code,
             )
-        # Through text, so that nothing of the engine is shared with who keeps the answer.
-        return Outcome(Transport.ANSWERED, "", 200, body=json.loads(json.dumps(reply.body)), is_json=True)
+        # Through text, so the caller shares no object with the engine.
+        return HttpResult(
+            Transport.ANSWERED, "", 200, body=json.loads(json.dumps(reply.body)), is_json=True
+        )
 
 
 class FakeGateway(Gateway):
@@ -303,14 +357,14 @@ class _FakeWire:
         self._account_name = account_name
         self._exchange = exchange
 
-    def send(self, method: str, parameters: dict[str, str]) -> Outcome:
+    def send(self, method: str, parameters: dict[str, str]) -> HttpResult:
         return self._exchange.request(self._account_name, method, parameters)
 
     def cleaned(self, text: str) -> str:
         return text
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing, because nothing is open."""
 
 
 class _Clock(SimulatorClock):

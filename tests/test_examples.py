@@ -1,4 +1,4 @@
-"""The examples do what the README shows."""
+"""Check that the examples do what the README shows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ORDERS = ROOT / "examples" / "orders.csv"
 PROGRAM = ROOT / "examples" / "orchestrator.py"
 
 
-# -- orders.csv ----------------------------------------------------------------------------------------------------
+# -- orders.csv ----------------------------------------------------------------------------------
 
 
 def test_orders_csv__is_forty_orders_of_every_kind() -> None:
@@ -50,7 +50,7 @@ def test_orders_csv__is_forty_orders_of_every_kind() -> None:
 
 @pytest.mark.django_db
 def test_orders_csv__every_order_is_accepted_with_the_simulators_first_balances() -> None:
-    """The price walks: nothing depends on being nearer to it than one per cent."""
+    """Let the price walk, so no test depends on being within one percent of it."""
     ExchangeAccount.objects.create(name="demo", environment=Environment.SIMULATOR)
     current_app.conf.task_always_eager = True
     try:
@@ -58,10 +58,14 @@ def test_orders_csv__every_order_is_accepted_with_the_simulators_first_balances(
             call_command("send_orders", str(ORDERS), "--wait")
     finally:
         current_app.conf.task_always_eager = False
-    assert Counter(Order.objects.values_list("status", flat=True)) == {"FILLED": 19, "NEW": 19, "EXPIRED": 2}
+    assert Counter(Order.objects.values_list("status", flat=True)) == {
+        "FILLED": 19,
+        "NEW": 19,
+        "EXPIRED": 2,
+    }
 
 
-# -- orchestrator.py -----------------------------------------------------------------------------------------------
+# -- orchestrator.py -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,7 @@ def program() -> ModuleType:
 
 
 class FakeDesk:
-    """Answers as it is told to."""
+    """A desk with scripted answers."""
 
     def __init__(self) -> None:
         self.placed: list[Any] = []
@@ -84,14 +88,14 @@ class FakeDesk:
         self.answers: dict[str, Any] = {}
         self.earlier: list[Any] = []
 
-    def place(self, wish: Any) -> None:
-        self.placed.append(wish)
+    def place(self, intent: Any) -> None:
+        self.placed.append(intent)
 
-    def ask(self, wish: Any) -> Any:
-        return self.answers.get(wish.intent_id)
+    def ask(self, intent: Any) -> Any:
+        return self.answers.get(intent.intent_id)
 
-    def cancel(self, wish: Any, reason: str) -> None:
-        self.canceled.append(wish.intent_id)
+    def cancel(self, intent: Any, reason: str) -> None:
+        self.canceled.append(intent.intent_id)
 
     def left_over(self) -> list[Any]:
         return self.earlier
@@ -100,7 +104,9 @@ class FakeDesk:
 class Bot:
     """An orchestrator on a fake desk, with a clock of its own."""
 
-    def __init__(self, program: ModuleType, monkeypatch: pytest.MonkeyPatch, desk: FakeDesk | None = None) -> None:
+    def __init__(
+        self, program: ModuleType, monkeypatch: pytest.MonkeyPatch, desk: FakeDesk | None = None
+    ) -> None:
         self.program = program
         self.desk = desk or FakeDesk()
         self.now = 1000.0
@@ -124,9 +130,9 @@ def bot(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Bot:
 def test_orchestrator__follows_the_momentum_with_well_formed_orders(bot: Bot) -> None:
     for number in range(60):
         bot.hear(momentum="0.001" if number % 2 else "-0.001")
-    assert [wish.side for wish in bot.desk.placed] == ["SELL", "BUY"] * 30
-    assert len({wish.intent_id for wish in bot.desk.placed}) == 60
-    assert {wish.arguments["order_type"] for wish in bot.desk.placed} == {"LIMIT", "MARKET"}
+    assert [intent.side for intent in bot.desk.placed] == ["SELL", "BUY"] * 30
+    assert len({intent.intent_id for intent in bot.desk.placed}) == 60
+    assert {intent.arguments["order_type"] for intent in bot.desk.placed} == {"LIMIT", "MARKET"}
 
 
 def test_orchestrator__turns_back_when_its_position_is_large(bot: Bot) -> None:
@@ -150,7 +156,7 @@ def test_orchestrator__leaves_a_symbol_alone_after_a_refusal(bot: Bot, status: s
     bot.answer(status)
     bot.hear()
     bot.hear("ETHUSDT", price="2400")
-    assert [wish.arguments["symbol"] for wish in bot.desk.placed] == ["BTCUSDT", "ETHUSDT"]
+    assert [intent.arguments["symbol"] for intent in bot.desk.placed] == ["BTCUSDT", "ETHUSDT"]
     bot.now += bot.program.BREAK_SECONDS
     bot.hear()
     assert len(bot.desk.placed) == 3
@@ -177,9 +183,11 @@ def test_orchestrator__cancels_once_what_rests_too_long(bot: Bot) -> None:
     assert len(bot.orchestrator.live) == 1
 
 
-def test_orchestrator__takes_up_what_an_earlier_run_left(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orchestrator__takes_up_what_an_earlier_run_left(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = FakeDesk()
-    desk.earlier = [program.Wish("earlier-1", "BUY", {"symbol": "BTCUSDT"})]
+    desk.earlier = [program.Intent("earlier-1", "BUY", {"symbol": "BTCUSDT"})]
     bot = Bot(program, monkeypatch, desk)
     desk.answers["earlier-1"] = program.Answer("NEW", Decimal(0), "")
     bot.now += program.REST_SECONDS + 1
@@ -187,7 +195,9 @@ def test_orchestrator__takes_up_what_an_earlier_run_left(program: ModuleType, mo
     assert desk.canceled == ["earlier-1"]
 
 
-def test_signals__tell_the_change_over_the_last_looks(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals__tell_the_change_over_the_last_looks(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prices: Iterator[Any] = iter([Decimal(100), Decimal(101), OSError("no answer"), Decimal(99)])
 
     def last_price(_url: str, _symbol: str) -> Decimal:
@@ -207,13 +217,15 @@ def start(tmp_path: Path, scenario: Scenario, *options: str) -> ChildProcess:
     scenario.simulator.control.unfreeze()
     env = {**scenario.worker.env, "LOG_JSON": "off"}
     argv = [sys.executable, str(PROGRAM), "--pause", "0.2", "--seed", "4", *options]
-    child = ChildProcess("orchestrator", argv, env=env, log=tmp_path / "log", ready="-3: ", cwd=tmp_path)
+    child = ChildProcess(
+        "orchestrator", argv, env=env, log=tmp_path / "log", ready="-3: ", cwd=tmp_path
+    )
     child.start()
     return child
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("options", [(), ("--by-message",)])
+@pytest.mark.parametrize("options", [(), ("--wait",), ("--by-message",)])
 def test_orchestrator__trades_through_a_worker_and_stops_at_once(
     scenario: Scenario, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -229,19 +241,23 @@ def test_orchestrator__trades_through_a_worker_and_stops_at_once(
     assert set(Order.objects.values_list("strategy", flat=True)) == {"momentum"}
 
 
-def test_orchestrator__without_prices_says_so(tmp_path: Path) -> None:
-    env = {"PATH": "", "DATABASE_URL": f"sqlite:///{tmp_path}/db", "REDIS_URL": "redis://127.0.0.1:1/0"}
+def test_orchestrator__without_prices_says_so() -> None:
+    env = {
+        "PATH": "",
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+    }
     argv = [sys.executable, str(PROGRAM), "--account", "no-such"]
     ended = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("orchestrator: say with --prices")
+    assert ended.stderr.startswith("orchestrator: set --prices")
 
 
-# -- round_trips.py ------------------------------------------------------------------------------------------------
+# -- round_trips.py ------------------------------------------------------------------------------
 
 
 class Post:
-    """A Celery application that only remembers what was sent."""
+    """A Celery application that only remembers the messages sent."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, Any]] = []
@@ -254,17 +270,25 @@ class Post:
 def told_bot(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(PROGRAM.parent))
     module = importlib.import_module("round_trips")
-    bot = module.RoundTrips(Post(), "demo", symbol="BTCUSDT", worth=Decimal(100), price=Decimal(50000), rounds=1)
+    bot = module.RoundTrips(
+        Post(), "demo", symbol="BTCUSDT", worth=Decimal(100), price=Decimal(50000), rounds=1
+    )
     bot.next_round()
     return bot
 
 
-def tell(told_bot: Any, version: int, status: str, *quantities: str, filled: str = "0", **changes: Any) -> None:
+def tell(
+    told_bot: Any, version: int, status: str, *quantities: str, filled: str = "0", **changes: Any
+) -> None:
     order = {
-        "intent_id": "b-1", "strategy": "round-trips", "side": "BUY", "status": status, "filled_quantity": filled,
+        "intent_id": "b-1", "strategy": "round-trips", "side": "BUY", "status": status,
+        "filled_quantity": filled,
         "average_price": "50000", "reason": "", **changes,
     }  # fmt: skip
-    fills = [{"quantity": quantity, "commission": "0.00001", "commission_asset": "BTC"} for quantity in quantities]
+    fills = [
+        {"quantity": quantity, "commission": "0.00001", "commission_asset": "BTC"}
+        for quantity in quantities
+    ]
     told_bot.order_changed(order, fills, version)
 
 
@@ -276,7 +300,11 @@ def test_round_trips__sells_what_it_bought_less_the_commission_and_once(told_bot
     for _ in range(2):
         tell(told_bot, 3, "FILLED", "0.0015", "0.0005", filled="0.002")
     [(name, arguments)] = told_bot.app.sent
-    assert (name, arguments["intent_id"], arguments["side"]) == ("orders.submit_order", "b-1-sell", "SELL")
+    assert (name, arguments["intent_id"], arguments["side"]) == (
+        "orders.submit_order",
+        "b-1-sell",
+        "SELL",
+    )
     assert (arguments["quantity"], arguments["price"]) == ("0.00198", "50100.00")
 
 

@@ -1,4 +1,4 @@
-"""The simulator from a shell."""
+"""Run the simulator from a shell."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from exchanges.simulator.exchange import Exchange, Settings
-from exchanges.simulator.limits import LimitSettings
-from exchanges.simulator.model import OrderLimit, units
-from exchanges.simulator.server import SimulatorServer, run
-from exchanges.simulator.state import StateError, StateFile
+from exchanges.simulator.engine.types import OrderLimit, units
+from exchanges.simulator.exchange.exchange import Exchange, Settings
+from exchanges.simulator.exchange.persistence import StateError, StateFile
+from exchanges.simulator.exchange.rate_limits import LimitSettings
+from exchanges.simulator.server.server import SimulatorServer, run
 
 DEFAULT_BALANCES = "USDT=100000,BTC=1"
 
 
 def read_balances(value: str) -> dict[str, int]:
-    """`USDT=100000,BTC=1` as units by asset."""
+    """Read `USDT=100000,BTC=1` as units by asset."""
     balances: dict[str, int] = {}
     for item in filter(None, (part.strip() for part in value.split(","))):
         asset, _, amount = item.partition("=")
@@ -35,7 +35,9 @@ def read_balances(value: str) -> dict[str, int]:
 
 
 def make_parser(prog: str = "simulator") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="A simulator of the Binance Spot exchange on one port.")
+    parser = argparse.ArgumentParser(
+        prog=prog, description="A simulator of the Binance Spot exchange on one port."
+    )
     add_arguments(parser)
     return parser
 
@@ -45,24 +47,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=9080, help="port to listen on, 0 for a free one")
     add("--api-key", required=True, help="API key of the first account")
-    add("--api-secret", help="its HMAC secret, or its Ed25519 or RSA key as PEM text")
+    add("--api-secret", help="HMAC secret, or Ed25519 or RSA key as PEM text")
     add("--api-secret-file", type=Path, help="file with the secret")
     add("--account", default="main", help="name of the first account")
-    add("--balances", type=read_balances, default=DEFAULT_BALANCES, help="its first balances, ASSET=AMOUNT,...")
+    add(
+        "--balances",
+        type=read_balances,
+        default=DEFAULT_BALANCES,
+        help="first balances, ASSET=AMOUNT,...",
+    )
     add("--seed", type=int, default=0, help="seed of prices, quotes and ids")
-    add("--frozen", action="store_true", help="no market maker: the book is the test's")
+    add(
+        "--frozen",
+        action="store_true",
+        help="run no market maker",
+    )
     add("--tick-ms", type=float, default=250.0, help="time between moves of the market")
-    add("--latency-ms", type=float, default=0.0, help="added to every answer")
+    add("--latency-ms", type=float, default=0.0, help="delay of every answer")
     add("--weight-limit", type=int, default=6_000, help="request weight per minute and address")
     add("--raw-limit", type=int, default=300_000, help="requests per five minutes and address")
-    add("--order-limit-10s", type=int, default=100, help="unfilled orders per ten seconds and account, 0 for none")
-    add("--order-limit-day", type=int, default=200_000, help="unfilled orders per day and account, 0 for none")
-    add("--connection-limit", type=int, default=300, help="WebSocket connections per five minutes and address")
+    add(
+        "--order-limit-10s",
+        type=int,
+        default=100,
+        help="unfilled orders per ten seconds and account, 0 for none",
+    )
+    add(
+        "--order-limit-day",
+        type=int,
+        default=200_000,
+        help="unfilled orders per day and account, 0 for none",
+    )
+    add(
+        "--connection-limit",
+        type=int,
+        default=300,
+        help="WebSocket connections per five minutes and address",
+    )
     add("--ping-seconds", type=float, default=20.0, help="time between WebSocket pings")
-    add("--pong-seconds", type=float, default=60.0, help="a WebSocket without pong for so long is closed")
+    add(
+        "--pong-seconds",
+        type=float,
+        default=60.0,
+        help="close a WebSocket that sends no pong for this long",
+    )
     add("--connection-seconds", type=float, default=86_400.0, help="life of a WebSocket connection")
     add("--state", type=Path, help="file that keeps orders, trades and balances across restarts")
-    add("--history-limit", type=int, default=10_000, help="closed orders and trades kept per account")
+    add(
+        "--history-limit",
+        type=int,
+        default=10_000,
+        help="closed orders and trades kept per account",
+    )
 
 
 def build_exchange(options: argparse.Namespace) -> Exchange:
@@ -81,7 +117,10 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
         raw_requests=options.raw_limit,
         ws_connections=options.connection_limit,
     )
-    orders = (OrderLimit("SECOND", 10, options.order_limit_10s), OrderLimit("DAY", 1, options.order_limit_day))
+    orders = (
+        OrderLimit("SECOND", 10, options.order_limit_10s),
+        OrderLimit("DAY", 1, options.order_limit_day),
+    )
     exchange = Exchange(settings, limits=limits, order_limits=orders)
     if options.state is not None:
         saved = StateFile(options.state).read(exchange.clock)
@@ -106,7 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT; the one line on standard output says when the port is open and where."""
+    """Run until SIGTERM or SIGINT and return the exit status.
+
+    Prints one line to standard output, with the address, once the port is open.
+    """
     try:
         exchange = build_exchange(options)
     except (StateError, OSError) as error:

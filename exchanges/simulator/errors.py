@@ -1,6 +1,7 @@
-"""The documented refusals: code, text and HTTP status.
+"""Build the documented refusals: code, text and HTTP status.
 
-Texts are the documented ones; where the documentation prints only a name, the text is the one clients know.
+The texts come from the documentation. Where it prints only a name, the text is the one that clients
+know.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A refusal with a documented code. `status` is the HTTP status, also used on the WebSocket API."""
+    """Signal a refusal with a documented code.
+
+    `status` is the HTTP status, which the WebSocket API uses as well.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,9 @@ RECV_WINDOW_RANGE = r"^([0-9]{1,20})(\.[0-9]{1,3})?$"
 
 
 def illegal_characters(name: str, legal: str) -> ApiError:
-    return ApiError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
+    return ApiError(
+        -1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'."
+    )
 
 
 def too_many_parameters(expected: int, received: int) -> ApiError:
@@ -51,7 +57,9 @@ def duplicate_values() -> ApiError:
 
 
 def missing(name: str) -> ApiError:
-    return ApiError(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+    return ApiError(
+        -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+    )
 
 
 def one_of_two(first: str, second: str) -> ApiError:
@@ -59,15 +67,14 @@ def one_of_two(first: str, second: str) -> ApiError:
 
 
 def unread(read: int, sent: int) -> ApiError:
-    return ApiError(-1104, f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'.")
+    return ApiError(
+        -1104,
+        f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'.",
+    )
 
 
 def empty(name: str) -> ApiError:
     return ApiError(-1105, f"Parameter '{name}' was empty.")
-
-
-def not_required(name: str) -> ApiError:
-    return ApiError(-1106, f"Parameter '{name}' sent when not required.")
 
 
 def overflowed(name: str) -> ApiError:
@@ -86,12 +93,10 @@ def bad_combination() -> ApiError:
     return ApiError(-1128, "Combination of optional parameters invalid.")
 
 
-def invalid_symbol() -> ApiError:
-    return ApiError(-1121, "Invalid symbol.")
-
-
 def invalid_json(name: str | None = None) -> ApiError:
-    return ApiError(-1135, f"JSON sent for parameter '{name}' is not valid" if name else "Invalid JSON Request")
+    return ApiError(
+        -1135, f"JSON sent for parameter '{name}' is not valid" if name else "Invalid JSON Request"
+    )
 
 
 def outside_recv_window() -> ApiError:
@@ -118,8 +123,8 @@ def no_such_order() -> ApiError:
     return ApiError(-2013, "Order does not exist.")
 
 
-def unknown_order() -> ApiError:
-    return ApiError(-2011, "Unknown order sent.")
+def unknown_order(code: int = -2011) -> ApiError:
+    return ApiError(code, "Unknown order sent.")
 
 
 def unsupported_operation() -> ApiError:
@@ -129,6 +134,7 @@ def unsupported_operation() -> ApiError:
 def timeout() -> ApiError:
     return ApiError(
         -1007,
-        "Timeout waiting for response from backend server. Send status unknown; execution status unknown.",
+        "Timeout waiting for response from backend server. "
+        "Send status unknown; execution status unknown.",
         status=504,
     )

@@ -1,6 +1,6 @@
-"""A file of orders, CSV or JSON Lines, as arguments of `orders.submit_order`, line by line.
+"""Read a file of orders, CSV or JSON Lines, as arguments of `orders.submit_order`, line by line.
 
-What is wrong with the file as a whole is `BadFile`; what is wrong with one line stays with that line.
+A problem of the whole file raises `BadFile`. A problem of one line is stored with that line.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 from orders.intents import FIELDS, REQUIRED
 
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
-_BY_DEFAULT = frozenset({"account"})  # the command has one for lines that name none
+_BY_DEFAULT = frozenset({"account"})  # The command has a default for lines without one.
 
 
 class BadFile(ValueError):
-    """The file cannot be read as a list of orders; nothing of it was sent."""
+    """The file cannot be read as a list of orders. Nothing of it was sent."""
 
 
 @dataclass(slots=True)
 class Line:
-    """One order of the file; `problem` says why it is none."""
+    """One line of the file. It is a valid order if `problem` is empty."""
 
     number: int
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +34,10 @@ class Line:
 
 
 def read_order_file(path: Path) -> list[Line]:
-    """The orders of a file, in UTF-8 with or without a byte order mark; empty lines are passed over."""
+    """Return the orders of a UTF-8 file, with or without a byte order mark. Skips empty lines.
+
+    Raises `BadFile` if it isn't a list of orders.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -48,10 +51,12 @@ def read_order_file(path: Path) -> list[Line]:
 
 
 def _is_json(path: Path, text: str) -> bool:
-    return path.suffix.lower() in JSON_SUFFIXES or (path.suffix.lower() != ".csv" and text.lstrip().startswith("{"))
+    return path.suffix.lower() in JSON_SUFFIXES or (
+        path.suffix.lower() != ".csv" and text.lstrip().startswith("{")
+    )
 
 
-# -- CSV -----------------------------------------------------------------------------------------------------------
+# -- CSV -----------------------------------------------------------------------------------------
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
@@ -63,14 +68,16 @@ def _csv_lines(text: str) -> Iterator[Line]:
     _check_header(number, names)
     for number, cells in rows:
         if len(cells) != len(names):
-            yield Line(number, problem=f"has {len(cells)} cells, the header names {len(names)} columns")
+            yield Line(
+                number, problem=f"has {len(cells)} cells, the header names {len(names)} columns"
+            )
         else:
             given = ((name, cell.strip()) for name, cell in zip(names, cells, strict=True))
             yield Line(number, {name: cell for name, cell in given if cell})
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that hold anything, each with the number of the line it begins in."""
+    """Yield the rows that aren't empty, each with the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         number = reader.line_num + 1
@@ -103,11 +110,11 @@ def _unknown(name: str) -> str:
     return f"unknown column {name[:64]!r}{hint}"
 
 
-# -- JSON Lines ----------------------------------------------------------------------------------------------------
+# -- JSON Lines ----------------------------------------------------------------------------------
 
 
 def _json_lines(text: str) -> Iterator[Line]:
-    # Not splitlines(): U+2028 and the like may stand inside a JSON string.
+    # Not splitlines(): a JSON string may contain U+2028 and similar characters.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _json_line(number, line)
@@ -124,7 +131,10 @@ def _json_line(number: int, line: str) -> Line:
         return Line(number, problem=str(error))
     if not isinstance(content, dict):
         return Line(number, problem=f"expected a JSON object, got {type(content).__name__}")
-    return Line(number, {name: value for name, value in content.items() if value is not None and value != ""})
+    return Line(
+        number,
+        {name: value for name, value in content.items() if value is not None and value != ""},
+    )
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What `make bench` measures: placing beside a bare exchange call, following accounts, the simulator by itself."""
+"""Measure placing beside a bare exchange call, following accounts, and the simulator alone."""
 
 SUBMIT_TASK = "orders.submit_order"
-#: Environment variable: where the measured workers write when each order's answer was committed.
+#: Environment variable: the file where the measured workers write when each answer was committed.
 STAMPS_FILE = "BENCH_STAMPS_FILE"

@@ -1,4 +1,4 @@
-"""`make bench`: starts its own parts, measures for about seven minutes, prints a table and writes `var/bench.json`."""
+"""`make bench`: measure for about seven minutes, print a table and write `var/bench.json`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from backoffice.run import WORKER_OPTIONS, WORKERS
+from backoffice.local.run import WORKER_OPTIONS, WORKERS
 from tests.benchmarks import report
 from tests.benchmarks.figures import Figures, flush_milliseconds
+from tests.benchmarks.floors import Steal, floors
 from tests.benchmarks.parts import Parts
-from tests.benchmarks.placing import StampCheck, check_stamps, measure_placing
+from tests.benchmarks.placing import StampCheck, check_stamps, measure_cancels, measure_placing
 from tests.benchmarks.simulator_speed import Speed, engine_speed, rest_speed
 from tests.benchmarks.tracking import Tracking, measure_tracking
+from tests.benchmarks.traffic import BareExchange
+from tests.harness.simulator import API_KEY, API_SECRET
 
 RESULT = Path("var/bench.json")
 
@@ -28,7 +31,11 @@ def read_arguments() -> argparse.Namespace:
     add("--only", choices=("placing", "tracking", "simulator"), help="one part instead of all")
     add("--scale", type=float, default=1.0, help="orders a round, as a share of the full number")
     add("--workers", type=int, default=WORKERS, help="worker processes for each database")
-    add("--worker-options", default=shlex.join(WORKER_OPTIONS), help="those of `make run` by default")
+    add(
+        "--worker-options",
+        default=shlex.join(WORKER_OPTIONS),
+        help="those of `make run` by default",
+    )
     add("--output", type=Path, default=RESULT, help="where the figures go as JSON")
     return parser.parse_args()
 
@@ -46,19 +53,29 @@ def main() -> int:
     speeds: dict[str, Speed] = {}
     targets: list[report.Target] = []
     check: StampCheck | None = None
-    flush_ms = 0.0
+    flush_ms, steps, steal = 0.0, dict[str, float](), Steal()
     tracking: Tracking | None = None
     if options.only != "tracking":
         say("starting the parts ...")
-        parts = Parts(workers=options.workers, worker_options=shlex.split(options.worker_options))
+        parts = Parts(
+            workers=options.workers,
+            worker_options=shlex.split(options.worker_options),
+            is_full=True,
+        )
         try:
             flush_ms = flush_milliseconds(parts.directory)
             if options.only != "simulator":
                 cells = measure_placing(parts, say, scale=options.scale)
                 table = {key: cell.figures() for key, cell in cells.items()}
-                with parts.postgres.connect("bench") as connection:
+                with parts.postgres.connect("bench_1") as connection:
                     check = check_stamps(parts.offices[0], connection)
-                targets += report.placing_targets(table, parts.offices[0].gate_milliseconds())
+                cancels = measure_cancels(parts, say)
+                gate_ms = parts.offices[0].gate_milliseconds()
+                targets += report.placing_targets(table, gate_ms, cancels)
+                say("the floors ...")
+                bare = BareExchange(parts.simulator.url, API_KEY, API_SECRET)
+                with parts.postgres.connect("bench_1") as connection:
+                    steps = floors(parts.simulator.url, bare, parts.redis.url, connection)
             if options.only != "placing":
                 say("the simulator by itself ...")
                 parts.stop_offices()
@@ -71,15 +88,24 @@ def main() -> int:
         targets += report.tracking_targets(tracking)
     if check is not None:
         say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
+    if steps:
+        lines = (f"  {name:<40} {ms:6.2f} ms" for name, ms in steps.items())
+        say("\nFloors, p50, back to back\n" + "\n".join(lines))
     say("\nTargets\n" + "\n".join(target.line() for target in targets))
+    stolen = steal.percent()
+    is_sound = stolen <= Steal.SOUND_PERCENT
+    say(f"\nThe host took {stolen:.1f} % of this machine's time meanwhile.")
+    if not is_sound:
+        say(f"NOT SOUND: above {Steal.SOUND_PERCENT:.0f} % the figures say nothing. Run again.")
     more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
+    more |= {"floors_ms": steps, "steal_percent": round(stolen, 2), "is_sound": is_sound}
     if tracking is not None:
         more["tracking"] = report.tracking_json(tracking)
     result = report.as_json(table, targets, speeds, check, **more)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     say(f"\nWritten to {options.output}")
-    return 0
+    return 0 if is_sound else 3
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""From measured orders to figures: percentiles, throughput, and CPU time as the kernel counts it."""
+"""Turn measured orders into percentiles, throughput, and CPU time as the kernel counts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One order; nanoseconds since the epoch. `started_at` is 0 where nothing stood between caller and exchange."""
+    """One order, in nanoseconds since the epoch.
+
+    `started_at` is 0 if nothing stood between caller and exchange.
+    """
 
     enqueued_at: int
     started_at: int
@@ -31,21 +34,29 @@ class Sample:
 
 @dataclass
 class Cell:
-    """One way of placing under one load, over all its rounds."""
+    """All rounds of one way of placing under one load."""
 
     samples: list[Sample] = field(default_factory=list)
-    refused: int = 0  # orders that ended otherwise than acknowledged
+    refused: int = 0  # orders that were not acknowledged
     worker_cpu: float = 0.0  # seconds
     database_cpu: float = 0.0
+    redis_cpu: float = 0.0
     round_rates: list[float] = field(default_factory=list)  # orders/s of each round
 
     def add_round(
-        self, samples: Sequence[Sample], *, refused: int, worker_cpu: float = 0.0, database_cpu: float = 0.0
+        self,
+        samples: Sequence[Sample],
+        *,
+        refused: int,
+        worker_cpu: float = 0.0,
+        database_cpu: float = 0.0,
+        redis_cpu: float = 0.0,
     ) -> None:
         self.samples += samples
         self.refused += refused
         self.worker_cpu += worker_cpu
         self.database_cpu += database_cpu
+        self.redis_cpu += redis_cpu
         if samples:
             first, last = min(s.enqueued_at for s in samples), max(s.committed_at for s in samples)
             self.round_rates.append(len(samples) * 1e9 / (last - first))
@@ -65,12 +76,13 @@ class Cell:
             orders_per_second=percentile(sorted(self.round_rates), 50),
             worker_cpu_ms=self.worker_cpu * 1000 / orders if orders else 0.0,
             database_cpu_ms=self.database_cpu * 1000 / orders if orders else 0.0,
+            redis_cpu_ms=self.redis_cpu * 1000 / orders if orders else 0.0,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Milliseconds; CPU in milliseconds an order; the rate is the median of the rounds'."""
+    """Milliseconds, CPU milliseconds per order, and the median of the rounds' rates."""
 
     orders: int
     refused: int
@@ -82,20 +94,26 @@ class Figures:
     orders_per_second: float
     worker_cpu_ms: float
     database_cpu_ms: float
+    redis_cpu_ms: float
+
+    @property
+    def cpu_ms(self) -> float:
+        """Return the CPU time of workers, PostgreSQL and Redis for one order."""
+        return self.worker_cpu_ms + self.database_cpu_ms + self.redis_cpu_ms
 
     def as_dict(self) -> dict[str, Any]:
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Nearest rank of an ascending sequence; 0 of an empty one."""
+    """Return the nearest rank of an ascending sequence, 0 of an empty one."""
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, max(0, round(len(ordered) * percent / 100 + 0.5) - 1))]
 
 
 def flush_milliseconds(directory: Path, times: int = 40) -> float:
-    """What the disk below this folder takes to hold a written page for good; the median."""
+    """Return the median time to get a written page onto the disk below this folder."""
     took: list[float] = []
     file = os.open(directory / "flushed", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -110,7 +128,10 @@ def flush_milliseconds(directory: Path, times: int = 40) -> float:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes and all that descend from them and live (Linux)."""
+    """Return user and system time of these processes and their descendants (Linux).
+
+    That includes those which have ended: a server's processes may live for one connection.
+    """
     children = _children()
     waiting, total = list(pids), 0.0
     while waiting:
@@ -120,7 +141,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        total += (int(fields[11]) + int(fields[12])) / _TICKS
+        total += sum(int(ticks) for ticks in fields[11:15]) / _TICKS
     return total
 
 

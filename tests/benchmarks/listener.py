@@ -1,7 +1,8 @@
-"""`listen_user_stream` with a stamp where an event is committed; a program of its own.
+"""Run `listen_user_stream` with a stamp for each committed event.
 
-Appends a line for each executionReport to the file that the environment names: client order id, the exchange's time of
-the event and when the commit of what it says had returned, both in nanoseconds since the epoch.
+The program appends a line for each executionReport to the file that the environment names: client
+order id, the exchange's time of the event, and when its commit returned, both in nanoseconds since
+the epoch.
 """
 
 from __future__ import annotations
@@ -25,17 +26,23 @@ def main() -> None:
     django.setup()
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from orders.listener import listen_forever
-    from orders.live import LiveAccount
+    from orders.stream.apply import StreamApplier
+    from orders.stream.listener import listen_forever
 
-    first, file = _Committed(), os.open(os.environ[STAMPS_FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    commit, apply_order = BaseDatabaseWrapper._commit, LiveAccount._apply_order  # type: ignore[attr-defined]
+    first, file = (
+        _Committed(),
+        os.open(os.environ[STAMPS_FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+    )
+    commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
+    apply_order = StreamApplier._apply_order
 
     def stamp_commit(connection: BaseDatabaseWrapper) -> None:
         commit(connection)
-        first.at = first.at or time.time_ns()  # the later ones tell the orchestrator, and note how the stream is doing
+        first.at = (
+            first.at or time.time_ns()
+        )  # later commits notify the orchestrator and store the stream's state
 
-    def stamp_event(account: LiveAccount, event: Any) -> Any:
+    def stamp_event(account: StreamApplier, event: Any) -> Any:
         first.at = 0
         order = apply_order(account, event)
         event_at = int(event.event_at.timestamp() * 1000) * 1_000_000
@@ -43,7 +50,7 @@ def main() -> None:
         return order
 
     BaseDatabaseWrapper._commit = stamp_commit  # type: ignore[attr-defined]
-    LiveAccount._apply_order = stamp_event  # type: ignore[method-assign, assignment]
+    StreamApplier._apply_order = stamp_event  # type: ignore[method-assign, assignment]
     listen_forever()
 
 

@@ -1,4 +1,4 @@
-"""Makes the tables and the accounts of a benchmark in the database of `DATABASE_URL`; a program of its own."""
+"""Make the tables and the accounts of a benchmark in the database of `DATABASE_URL`."""
 
 from __future__ import annotations
 

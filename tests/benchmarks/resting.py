@@ -1,4 +1,4 @@
-"""Leaves orders open at the exchange, and in the book as if the placing path had placed them; a program of its own.
+"""Leave orders open at the exchange and in the book, as if the placing path had placed them.
 
 `python -m tests.benchmarks.resting ACCOUNT COUNT`, with the environment of a back office.
 """
@@ -22,19 +22,30 @@ def main(account_name: str, count: int) -> None:
     django.setup()
     from exchanges import clock
     from exchanges.models import ExchangeAccount
-    from orders.claims import hash_for
-    from orders.ids import client_order_id
-    from orders.models import ExchangeOrder, Order, Outcome, Status
+    from orders.ids import client_order_id, hash_for
+    from orders.models import AttemptOutcome, ExchangeOrder, Order, Status
 
     account = ExchangeAccount.objects.get(name=account_name)
     prefix = f"EXCHANGE_{account_name.upper().replace('-', '_')}"
-    exchange = BareExchange(*(os.environ[f"{prefix}_{name}"] for name in ("REST_URL", "API_KEY", "API_SECRET")))
+    exchange = BareExchange(
+        *(os.environ[f"{prefix}_{name}"] for name in ("REST_URL", "API_KEY", "API_SECRET"))
+    )
     orders, attempts = [], []
     for number in range(count):
         symbol, intent_id = _SYMBOLS[number % len(_SYMBOLS)], f"rest-{number}"
-        name, now = client_order_id(hash_for(account.environment, account_name, intent_id), 1), clock.now()
+        name, now = (
+            client_order_id(
+                hash_for(
+                    environment=account.environment, account=account_name, intent_id=intent_id
+                ),
+                1,
+            ),
+            clock.now(),
+        )
         answer = exchange.place_at(f"{symbol.base}USDT", symbol.quantity, symbol.far_price, name)
-        acknowledged_at = clock.now() - timedelta(minutes=1)  # long ago: nothing about them is fresh any more
+        acknowledged_at = clock.now() - timedelta(
+            minutes=1
+        )  # old enough that nothing about them counts as fresh
         figures = {"quantity": Decimal(symbol.quantity), "price": Decimal(symbol.far_price)}
         order = Order(
             account=account,
@@ -60,7 +71,7 @@ def main(account_name: str, count: int) -> None:
                 client_order_id=name,
                 exchange_order_id=order.exchange_order_id,
                 symbol=order.symbol,
-                outcome=Outcome.ACKNOWLEDGED,
+                outcome=AttemptOutcome.ACKNOWLEDGED,
                 exchange_status="NEW",
                 request_timestamp_ms=clock.now_ms(),
                 recv_window_ms=5000,

@@ -1,4 +1,4 @@
-"""How fast the simulator is: its engine by itself, and order requests through REST on one core."""
+"""Measure the simulator: its engine alone, and order requests through REST on one core."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 
-from exchanges.simulator.engine import Engine
-from exchanges.simulator.market import MarketMaker
-from exchanges.simulator.model import NewOrder, OrderType, Side, TimeInForce, units
-from exchanges.simulator.server import COLLECT_AT
-from exchanges.simulator.symbols import DEFAULT_SYMBOLS
+from exchanges.simulator.engine.default_symbols import DEFAULT_SYMBOLS
+from exchanges.simulator.engine.engine import Engine
+from exchanges.simulator.engine.enums import OrderType, Side, TimeInForce
+from exchanges.simulator.engine.types import NewOrder, units
+from exchanges.simulator.exchange.market_maker import MarketMaker
+from exchanges.simulator.server.server import COLLECT_AT
 from tests.benchmarks.figures import cpu_seconds
 from tests.benchmarks.parts import SIMULATOR_OPTIONS
 from tests.harness.simulator import API_KEY, API_SECRET, Simulator
@@ -26,7 +27,7 @@ CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """`count` things in `seconds` of the clock and `cpu` seconds of one core's time."""
+    """`count` operations in `seconds` of wall time and `cpu` seconds of one core."""
 
     count: int
     seconds: float
@@ -38,13 +39,19 @@ class Speed:
 
     @property
     def per_core_second(self) -> float:
-        """What one core does that has nothing else to do: other programs on the machine do not count."""
+        """Return the rate of one core without other work, so other programs don't count."""
         return self.count / self.cpu
 
 
 def engine_speed(orders: int = 40_000) -> Speed:
-    """Orders through the matching engine: two that rest, two that trade with them, over and over, on a quoted book."""
-    engine = Engine(DEFAULT_SYMBOLS, clock=lambda: time.time_ns() // 1000, seed=7, order_limits=(), history_limit=1000)
+    """Send orders through the matching engine: two rest, two trade with them, over and over."""
+    engine = Engine(
+        DEFAULT_SYMBOLS,
+        clock=lambda: time.time_ns() // 1000,
+        seed=7,
+        order_limits=(),
+        history_limit=1000,
+    )
     MarketMaker(engine, seed=7)
     for account in ("a", "b"):
         engine.add_account(account, {"USDT": units("1000000000"), "BTC": units("1000000")})
@@ -70,16 +77,26 @@ def _engine_orders(orders: int, random: Random) -> list[tuple[str, NewOrder]]:
 
 
 def _limit(side: Side, price: int, quantity: int) -> NewOrder:
-    return NewOrder("BTCUSDT", side, OrderType.LIMIT, quantity=quantity, price=price, time_in_force=TimeInForce.GTC)
+    return NewOrder(
+        "BTCUSDT",
+        side,
+        OrderType.LIMIT,
+        quantity=quantity,
+        price=price,
+        time_in_force=TimeInForce.GTC,
+    )
 
 
 def rest_speed(directory: Path, requests: int = 8_000) -> Speed:
-    """Signed order requests on keep-alive connections: place, cancel, buy and sell at the market."""
+    """Send signed order requests on keep-alive connections: place, cancel, market orders."""
     simulator = Simulator(directory, options=SIMULATOR_OPTIONS, name="simulator-alone")
     simulator.start()
     try:
-        # Signed before the time is taken: the client is not what is measured.
-        stacks = [_signed_requests(simulator.url, number, requests // CONNECTIONS) for number in range(CONNECTIONS)]
+        # Sign before the clock starts, because the client is not measured.
+        stacks = [
+            _signed_requests(simulator.url, number, requests // CONNECTIONS)
+            for number in range(CONNECTIONS)
+        ]
         asyncio.run(_send_all(simulator.url, [stack[:20] for stack in stacks]))
         stacks = [stack[20:] for stack in stacks]
         before, began = cpu_seconds([simulator.child.pid]), time.perf_counter()
@@ -126,7 +143,7 @@ async def _send_all(url: str, stacks: list[list[bytes]]) -> None:
 
 
 async def _send(url: str, requests: list[bytes]) -> None:
-    """One connection: the next request follows the answer to the last. RuntimeError for anything but success."""
+    """Send requests one after the other on one connection. Raise RuntimeError on a failure."""
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
@@ -136,7 +153,9 @@ async def _send(url: str, requests: list[bytes]) -> None:
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
             body = await reader.readexactly(length)
             if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"the simulator refused a request of the benchmark: {body.decode()}")
+                raise RuntimeError(
+                    f"the simulator refused a request of the benchmark: {body.decode()}"
+                )
     finally:
         writer.close()
         await writer.wait_closed()

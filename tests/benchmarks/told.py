@@ -1,4 +1,4 @@
-"""The Celery app of an orchestrator that only notes when it is told of a change, and of which: intent id, version."""
+"""Run an orchestrator that only notes each message about a change: intent id and version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin in a real browser, in the light and in the dark: sign in, filter, open an order, cancel it."""
+"""Use the admin in a real browser, light and dark: sign in, filter, open an order, cancel it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from exchanges import clock, services
+from exchanges.mirror import instruments
 from exchanges.models import ExchangeAccount
-from orders.intents import parse_intent
-from orders.management.commands.setup_roles import setup_roles
 from orders.models import Order, Status
-from orders.services import submit_order
 from tests.harness.simulator import Simulator
+from tests.steps import submit
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -26,28 +24,23 @@ PASSWORD = "a-long-enough-password"
 
 @pytest.fixture
 def trader(transactional_db: None) -> User:
-    setup_roles()
     user = User.objects.create_user("tess", password=PASSWORD, is_staff=True)
     user.groups.add(Group.objects.get(name="Trader"))
+    user.user_permissions.add(Permission.objects.get(codename="all_accounts"))
     return user
-
-
-def send(intent_id: str, **arguments: str) -> Order:
-    given = {"intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT"}
-    return submit_order(parse_intent(given | arguments, now=clock.now()))
 
 
 @pytest.fixture
 def orders(trader: User, account: ExchangeAccount, simulator: Simulator) -> dict[str, Order]:
-    """Two working orders, a filled one and a refused one, all really sent to the simulator."""
+    """Send orders to the simulator: two working ones, a filled one and a denied one."""
     simulator.control.set_price("BTCUSDT", "60000")
-    services.sync_instruments(account)
+    instruments.sync_instruments(account)
     simulator.control.unfreeze()
-    made = {"filled": send("trend-1", order_type="MARKET", quantity="0.01")}
+    made = {"filled": submit("trend-1", order_type="MARKET", price=None)}
     simulator.control.freeze()
-    made["working"] = send("grid-1", quantity="0.001", price="20000", strategy="grid")
-    made["another"] = send("grid-2", quantity="0.002", price="20100", strategy="grid")
-    made["denied"] = send("tiny-1", quantity="0.00001", price="20000")
+    made["working"] = submit("grid-1", quantity="0.001", price="20000", strategy="grid")
+    made["another"] = submit("grid-2", quantity="0.002", price="20100", strategy="grid")
+    made["denied"] = submit("tiny-1", quantity="0.00001", price="20000")
     return made
 
 
@@ -61,7 +54,7 @@ def sign_in(page: Page, live_server: LiveServer) -> None:
 
 
 def keep(page: Page, name: str) -> None:
-    """A picture of the page for people, where SCREENSHOTS names a folder."""
+    """Save a picture of the page for people, if SCREENSHOTS names a folder."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png")
 
@@ -77,7 +70,7 @@ def test_admin__filters_opens_and_cancels_an_order(
     keep(page, f"index-{scheme}")
 
     page.locator("#nav-sidebar-apps a", has_text=re.compile(r"\bOrders\s*$")).click()
-    rows = page.locator("#result_list tbody")
+    rows = page.locator("#result_list .desk-row")
     expect(rows).to_have_count(4)
     keep(page, f"orders-{scheme}")
 
@@ -90,18 +83,18 @@ def test_admin__filters_opens_and_cancels_an_order(
     expect(rows.first).to_contain_text("grid-2")
 
     page.get_by_role("link", name="grid-1").click()
-    expect(page.locator(".desk-head")).to_contain_text("It works at the exchange")
-    expect(page.locator(".desk-head")).to_contain_text("BUY 0.001 BTCUSDT @ 20000")
+    expect(page.locator(".desk-head")).to_contain_text("The order is working at the exchange")
+    expect(page.locator(".desk-head")).to_contain_text("BUY 0.00100 BTCUSDT @ 20000.00")
     keep(page, f"order-{scheme}")
 
     page.get_by_role("link", name="Cancel this order").click()
     page.get_by_role("button", name="Cancel at the exchange").click()
-    # The browser, or the server behind it, asks for the reason first.
+    # The browser, or the server behind it, requires the reason first.
     assert Order.objects.get(intent_id="grid-1").status == Status.NEW
     page.get_by_label("Reason").fill("no longer wanted")
     keep(page, f"confirm-{scheme}")
     page.get_by_role("button", name="Cancel at the exchange").click()
-    expect(page.get_by_text("grid-1: canceled, confirmed by the exchange")).to_be_visible()
+    expect(page.get_by_text("grid-1: Canceled, confirmed by the exchange.")).to_be_visible()
     expect(page.locator(".desk-head")).to_contain_text("Nothing more is due")
     expect(page.get_by_role("link", name="Cancel this order")).to_have_count(0)
     keep(page, f"canceled-{scheme}")
@@ -122,10 +115,10 @@ def test_admin__cancels_the_selected_orders_with_an_answer_for_each(
     page.locator("select[name=action]").select_option("cancel_selected")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_text("Cancel these 3 orders at the exchange?")).to_be_visible()
-    expect(page.get_by_text("1 of them is closed already")).to_be_visible()
+    expect(page.get_by_text("1 of them is already closed")).to_be_visible()
     page.get_by_label("Reason").fill("end of day")
     page.get_by_role("button", name="Cancel at the exchange").click()
-    for text in ("grid-1: canceled", "grid-2: canceled", "trend-1: is closed already: filled"):
+    for text in ("grid-1: Canceled", "grid-2: Canceled", "trend-1: Order already closed: filled."):
         expect(page.get_by_text(text)).to_be_visible()
     keep(page, "answers")
 
@@ -145,7 +138,9 @@ def test_admin__asks_the_gate_without_sending(
     keep(page, f"ask-error-{scheme}")
     page.get_by_label("Price", exact=True).fill("20000")
     page.get_by_role("button", name="Ask the gate").click()
-    expect(page.get_by_role("status")).to_contain_text("would be sent as BUY BTCUSDT LIMIT quantity 0.001 price 20000")
+    expect(page.get_by_role("status")).to_contain_text(
+        "would be sent as BUY BTCUSDT LIMIT quantity 0.001 price 20000"
+    )
     keep(page, f"ask-allowed-{scheme}")
     page.get_by_label("Quantity", exact=True).fill("100")
     page.get_by_role("button", name="Ask the gate").click()
@@ -154,7 +149,9 @@ def test_admin__asks_the_gate_without_sending(
     assert Order.objects.count() == len(orders)
 
 
-def test_admin__switches_the_language(page: Page, live_server: LiveServer, orders: dict[str, Order]) -> None:
+def test_admin__switches_the_language(
+    page: Page, live_server: LiveServer, orders: dict[str, Order]
+) -> None:
     sign_in(page, live_server)
     page.get_by_text("tess", exact=True).click()
     page.get_by_role("button", name=re.compile("Русский")).click()
@@ -170,8 +167,8 @@ def test_admin__finds_an_order_by_the_exchanges_id(
     number = orders["filled"].exchange_orders.get().exchange_order_id
     page.locator("#searchbar").fill(number)
     page.locator("#searchbar").press("Enter")
-    expect(page.locator("#result_list tbody")).to_have_count(1)
-    expect(page.locator("#result_list tbody")).to_contain_text("trend-1")
+    expect(page.locator("#result_list .desk-row")).to_have_count(1)
+    expect(page.locator("#result_list .desk-row")).to_contain_text("trend-1")
 
 
 def test_admin__runs_nothing_that_the_exchange_wrote(
@@ -180,7 +177,11 @@ def test_admin__runs_nothing_that_the_exchange_wrote(
     hostile = '<img src=x onerror="document.title=1"><script>document.title=2</script>{{ 7*7 }}'
     Order.objects.filter(pk=orders["denied"].pk).update(reason=hostile, strategy=hostile[:64])
     sign_in(page, live_server)
-    for address in ("/admin/", "/admin/orders/order/", f"/admin/orders/order/{orders['denied'].pk}/change/"):
+    for address in (
+        "/admin/",
+        "/admin/orders/order/",
+        f"/admin/orders/order/{orders['denied'].pk}/change/",
+    ):
         page.goto(f"{live_server.url}{address}")
         expect(page).to_have_title(re.compile("Trading back office"))
     expect(page.locator(".desk-head-reason")).to_contain_text(hostile)

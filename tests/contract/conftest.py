@@ -9,8 +9,8 @@ from tests.contract.venues import ACCOUNT, Venue
 
 @pytest.fixture(params=["fake", "simulator"])
 def venue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Venue]:
+    from exchanges.binance.gateway import Gateway
     from exchanges.credentials import read_credentials
-    from exchanges.gateway import Gateway
     from exchanges.models import ExchangeAccount
     from tests.contract.venues import FakeVenue, SimulatorVenue
     from tests.fakes import FakeExchange
@@ -23,6 +23,6 @@ def venue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     for name, value in simulator.environment(ACCOUNT).items():
         monkeypatch.setenv(name, value)
     gateway = Gateway(account, read_credentials(account))
-    gateway.forget_clock()  # a test before this one may have moved the exchange's clock
+    gateway.forget_clock()  # an earlier test may have moved the exchange's clock
     yield SimulatorVenue(simulator, gateway)
     gateway.close()

@@ -1,4 +1,4 @@
-"""What every exchange behind the gateway does. Both venues run each scenario, so neither may lie."""
+"""The behavior of every exchange behind the gateway. Both venues run each scenario."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from exchanges.errors import (
     OrderRejected,
     OutcomeUnknown,
 )
-from exchanges.types import FillReport, OrderReport, OrderRequest, OrderType, ReportSource, Side, TimeInForce, to_ms
+from exchanges.types import (
+    FillReport,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    ReportSource,
+    Side,
+    TimeInForce,
+    to_ms,
+)
 from tests.contract.venues import Venue
 from tests.harness.waiting import wait_for
 
@@ -29,7 +38,7 @@ ID = "bo-contract-1"
 
 
 def request(venue: Venue, **changes: Any) -> OrderRequest:
-    """A LIMIT BUY that rests on the book."""
+    """Return a LIMIT BUY that rests on the book."""
     order = OrderRequest(
         symbol=SYMBOL,
         side=Side.BUY,
@@ -75,7 +84,7 @@ def without_source(fill: FillReport) -> FillReport:
     return replace(fill, client_order_id=None, is_maker=None)
 
 
-# -- the life of an order ------------------------------------------------------------------------------------------
+# -- the life of an order ------------------------------------------------------------------------
 
 
 def test_limit_order__is_the_same_from_every_side(venue: Venue) -> None:
@@ -96,11 +105,14 @@ def test_limit_order__is_the_same_from_every_side(venue: Venue) -> None:
     assert venue.gateway.fetch_open_orders("ETHUSDT") == []
 
 
-def test_limit_order__is_cancelled_once(venue: Venue) -> None:
+def test_limit_order__is_canceled_once(venue: Venue) -> None:
     placed = place(venue)
-    cancelled = venue.gateway.cancel(symbol=SYMBOL, client_order_id=ID)
-    assert (cancelled.source, cancelled.status) == (ReportSource.CANCEL, "CANCELED")
-    assert (cancelled.client_order_id, cancelled.exchange_order_id) == (ID, placed.exchange_order_id)
+    canceled = venue.gateway.cancel(symbol=SYMBOL, client_order_id=ID)
+    assert (canceled.source, canceled.status) == (ReportSource.CANCEL, "CANCELED")
+    assert (canceled.client_order_id, canceled.exchange_order_id) == (
+        ID,
+        placed.exchange_order_id,
+    )
     with pytest.raises(OrderNotFound) as caught:
         venue.gateway.cancel(symbol=SYMBOL, client_order_id=ID)
     assert caught.value.code == -2011
@@ -108,10 +120,10 @@ def test_limit_order__is_cancelled_once(venue: Venue) -> None:
     assert venue.gateway.fetch_open_orders() == []
 
 
-def test_limit_order__is_cancelled_by_the_exchanges_id(venue: Venue) -> None:
+def test_limit_order__is_canceled_by_the_exchanges_id(venue: Venue) -> None:
     placed = place(venue)
-    cancelled = venue.gateway.cancel(symbol=SYMBOL, exchange_order_id=placed.exchange_order_id)
-    assert (cancelled.status, cancelled.client_order_id) == ("CANCELED", ID)
+    canceled = venue.gateway.cancel(symbol=SYMBOL, exchange_order_id=placed.exchange_order_id)
+    assert (canceled.status, canceled.client_order_id) == ("CANCELED", ID)
 
 
 def test_limit_order__is_filled_in_parts(venue: Venue) -> None:
@@ -137,11 +149,11 @@ def test_limit_order__is_filled_in_parts(venue: Venue) -> None:
     assert venue.gateway.fetch_open_orders() == []
 
 
-def test_limit_order__cancelled_after_a_part_keeps_it(venue: Venue) -> None:
+def test_limit_order__canceled_after_a_part_keeps_it(venue: Venue) -> None:
     place(venue)
     venue.fill(ID, "0.001")
-    cancelled = venue.gateway.cancel(symbol=SYMBOL, client_order_id=ID)
-    assert (cancelled.status, cancelled.filled_quantity, cancelled.filled_quote_quantity) == (
+    canceled = venue.gateway.cancel(symbol=SYMBOL, client_order_id=ID)
+    assert (canceled.status, canceled.filled_quantity, canceled.filled_quote_quantity) == (
         "CANCELED",
         Decimal("0.001"),
         Decimal(50),
@@ -165,13 +177,20 @@ def test_market_order__by_quantity_carries_its_fills(venue: Venue) -> None:
     assert sum(fill.quantity for fill in placed.fills) == Decimal("0.01")
     assert sum(fill.quote_quantity for fill in placed.fills) == placed.filled_quote_quantity
     trades = venue.gateway.fetch_trades(symbol=SYMBOL, exchange_order_id=placed.exchange_order_id)
-    assert [without_source(fill) for fill in trades] == [without_source(fill) for fill in placed.fills]
+    assert [without_source(fill) for fill in trades] == [
+        without_source(fill) for fill in placed.fills
+    ]
     assert [fill.is_maker for fill in trades] == [fill.is_maker for fill in placed.fills]
 
 
 def test_market_order__by_quote_amount_spends_no_more(venue: Venue) -> None:
     venue.quote()
-    changes = {"order_type": OrderType.MARKET, "price": None, "time_in_force": None, "quantity": None}
+    changes = {
+        "order_type": OrderType.MARKET,
+        "price": None,
+        "time_in_force": None,
+        "quantity": None,
+    }
     placed = place(venue, **changes, quote_quantity=Decimal(500))
     assert (placed.status, placed.quote_quantity) == ("FILLED", Decimal(500))
     assert placed.filled_quote_quantity is not None
@@ -215,14 +234,18 @@ def test_limit_maker__that_would_take_is_refused(venue: Venue) -> None:
     assert venue.accepted(ID) == 0
 
 
-# -- refusals ------------------------------------------------------------------------------------------------------
+# -- refusals ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "code", "text"),
     [
         ({"quantity": Decimal(3)}, -2010, "insufficient balance"),
-        ({"side": Side.SELL, "quantity": Decimal("1.5"), "price": Decimal(70000)}, -2010, "insufficient balance"),
+        (
+            {"side": Side.SELL, "quantity": Decimal("1.5"), "price": Decimal(70000)},
+            -2010,
+            "insufficient balance",
+        ),
         ({"quantity": Decimal("0.000001")}, -1013, "LOT_SIZE"),
         ({"price": Decimal("50000.001")}, -1013, "PRICE_FILTER"),
         ({"quantity": Decimal("0.00001")}, -1013, "NOTIONAL"),
@@ -258,7 +281,7 @@ def test_place__an_id_that_is_open_is_a_duplicate(venue: Venue) -> None:
 
 
 def test_place__an_id_that_is_filled_is_taken_again(venue: Venue) -> None:
-    """Why a client order id is no idempotency key."""
+    """A client order id is no idempotency key, and this is why."""
     first = place(venue)
     venue.fill(ID)
     assert place(venue).exchange_order_id != first.exchange_order_id
@@ -286,7 +309,7 @@ def test_key__revoked_is_an_account_error(venue: Venue) -> None:
         assert caught.value.code == -2015
 
 
-# -- time ----------------------------------------------------------------------------------------------------------
+# -- time ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("late_by_ms", [-2000, 1200])
@@ -299,8 +322,11 @@ def test_place__outside_its_window_is_not_executed(venue: Venue, late_by_ms: int
 
 
 def test_place__is_signed_as_it_was_committed(venue: Venue) -> None:
-    """A window that is still open lets an old timestamp pass: it was not renewed on the way."""
-    assert place(venue, timestamp_ms=venue.gateway.now_ms() - 1500, recv_window_ms=30_000).status == "NEW"
+    """A window that is still open accepts an old timestamp, which proves that it wasn't renewed."""
+    assert (
+        place(venue, timestamp_ms=venue.gateway.now_ms() - 1500, recv_window_ms=30_000).status
+        == "NEW"
+    )
 
 
 @pytest.mark.parametrize("offset_ms", [-3_600_000, 3_600_000])
@@ -313,11 +339,13 @@ def test_now_ms__follows_the_exchanges_clock(venue: Venue, offset_ms: int) -> No
     assert to_ms(place(venue).updated_at) - clock.now_ms() - offset_ms < 1500
 
 
-# -- lost and strange answers --------------------------------------------------------------------------------------
+# -- lost and strange answers --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("executed", [True, False])
-def test_place__a_lost_answer_is_unknown_and_can_be_asked_about(venue: Venue, executed: bool) -> None:
+def test_place__a_lost_answer_is_unknown_and_can_be_asked_about(
+    venue: Venue, executed: bool
+) -> None:
     venue.lose_answer("place", executed=executed)
     with pytest.raises(OutcomeUnknown):
         place(venue)
@@ -342,8 +370,12 @@ def test_cancel__a_lost_answer_is_unknown(venue: Venue, executed: bool) -> None:
 
 
 @pytest.mark.parametrize("executed", [True, False])
-@pytest.mark.parametrize(("status", "code"), [(504, -1007), (503, -1008), (500, -1000), (503, -2010)])
-def test_place__a_fault_of_the_server_is_unknown(venue: Venue, status: int, code: int, executed: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(504, -1007), (503, -1008), (500, -1000), (503, -2010)]
+)
+def test_place__a_fault_of_the_server_is_unknown(
+    venue: Venue, status: int, code: int, executed: bool
+) -> None:
     venue.answer("place", status, code, "Duplicate order sent.", executed=executed)
     with pytest.raises(OutcomeUnknown) as caught:
         place(venue)
@@ -390,7 +422,7 @@ def test_place__an_order_may_be_invisible_for_a_while(venue: Venue) -> None:
     assert order(venue).status == "NEW"
 
 
-# -- lists ---------------------------------------------------------------------------------------------------------
+# -- lists ---------------------------------------------------------------------------------------
 
 
 def test_fetch_all_orders__by_id_and_by_time(venue: Venue) -> None:
@@ -400,7 +432,10 @@ def test_fetch_all_orders__by_id_and_by_time(venue: Venue) -> None:
     names = [f"bo-list-{number}" for number in range(5)]
 
     def found(**window: Any) -> list[str]:
-        return [report.client_order_id for report in venue.gateway.fetch_all_orders(symbol=SYMBOL, **window)]
+        return [
+            report.client_order_id
+            for report in venue.gateway.fetch_all_orders(symbol=SYMBOL, **window)
+        ]
 
     assert found() == names
     assert found(start_ms=started) == names
@@ -433,7 +468,9 @@ def test_fetch_trades__by_order_and_by_id(venue: Venue) -> None:
 @pytest.mark.parametrize("ask", ["fetch_all_orders", "fetch_trades"])
 def test_history__more_than_a_day_at_once_is_refused(venue: Venue, ask: str) -> None:
     with pytest.raises(GatewayError) as caught:
-        getattr(venue.gateway, ask)(symbol=SYMBOL, start_ms=1_700_000_000_000, end_ms=1_700_000_000_000 + 86_400_001)
+        getattr(venue.gateway, ask)(
+            symbol=SYMBOL, start_ms=1_700_000_000_000, end_ms=1_700_000_000_000 + 86_400_001
+        )
     assert caught.value.code == -1127
 
 
@@ -447,7 +484,10 @@ def test_fetch_account__follows_the_orders(venue: Venue) -> None:
     place(venue)
     assert balances()["USDT"] == (Decimal(99800), Decimal(200))
     venue.fill(ID)
-    assert balances() == {"BTC": (Decimal("1.003996"), Decimal(0)), "USDT": (Decimal(99800), Decimal(0))}
+    assert balances() == {
+        "BTC": (Decimal("1.003996"), Decimal(0)),
+        "USDT": (Decimal(99800), Decimal(0)),
+    }
 
 
 def test_fetch_account__is_not_older_than_the_last_fill(venue: Venue) -> None:

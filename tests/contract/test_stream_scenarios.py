@@ -1,4 +1,4 @@
-"""The private stream of the simulator says what its REST answers say, and survives what its faults do to it."""
+"""The simulator's private stream agrees with its REST answers and survives the faults."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from exchanges.gateway import Gateway, get_gateway
-from exchanges.models import ExchangeAccount
-from exchanges.stream_events import (
+from exchanges.binance.gateway import Gateway
+from exchanges.binance.registry import get_gateway
+from exchanges.binance.stream_messages import (
     BalanceDelta,
     BalancesEvent,
     Connected,
     Disconnected,
-    OrderEvent,
+    ExecutionReport,
     StreamEvent,
     Terminated,
 )
+from exchanges.binance.user_stream import ConnectionBudget, UserStream
+from exchanges.models import ExchangeAccount
 from exchanges.types import FillReport, OrderRequest, OrderType, Side, TimeInForce
-from exchanges.user_stream import ConnectionBudget, UserStream
 from tests.contract.venues import ACCOUNT
 from tests.harness.simulator import Simulator
 from tests.harness.waiting import wait_for
@@ -35,11 +36,13 @@ SYMBOL = "BTCUSDT"
 
 
 class Listener:
-    """Collects the events of a stream in a thread of its own."""
+    """Collect the events of a stream in a thread."""
 
     def __init__(self, account: ExchangeAccount, **options: Any) -> None:
         self.events: list[StreamEvent] = []
-        self._stream = UserStream(account, first_pause_seconds=0.05, budget=ConnectionBudget(), **options)
+        self._stream = UserStream(
+            account, first_pause_seconds=0.05, budget=ConnectionBudget(), **options
+        )
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(self._collect())
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -124,7 +127,7 @@ def test_stream__tells_the_life_of_an_order(
     place(gateway)
     simulator.control.fill(SYMBOL, client_order_id="bo-stream-1", quantity="0.001")
     gateway.cancel(symbol=SYMBOL, client_order_id="bo-stream-1")
-    told = [event.report for event in listener.wait_for(OrderEvent, 3)]
+    told = [event.report for event in listener.wait_for(ExecutionReport, 3)]
     assert [(report.execution_type, report.status) for report in told] == [
         ("NEW", "NEW"),
         ("TRADE", "PARTIALLY_FILLED"),
@@ -151,7 +154,7 @@ def test_stream__tells_the_life_of_an_order(
         "reason",
     ):
         assert getattr(last, name) == getattr(asked, name), name
-    assert len({event.execution_id for event in listener.of(OrderEvent)}) == 3
+    assert len({event.execution_id for event in listener.of(ExecutionReport)}) == 3
 
 
 def test_stream__tells_the_fills_that_trades_show(
@@ -161,10 +164,15 @@ def test_stream__tells_the_fills_that_trades_show(
     place(gateway)
     for _ in range(4):
         simulator.control.fill(SYMBOL, client_order_id="bo-stream-1", quantity="0.001")
-    told: list[FillReport] = [fill for event in listener.wait_for(OrderEvent, 5) for fill in event.report.fills]
+    told: list[FillReport] = [
+        fill for event in listener.wait_for(ExecutionReport, 5) for fill in event.report.fills
+    ]
     asked = gateway.fetch_trades(symbol=SYMBOL)
-    assert [(f.trade_id, f.quantity, f.price, f.quote_quantity, f.commission, f.traded_at) for f in told] == [
-        (f.trade_id, f.quantity, f.price, f.quote_quantity, f.commission, f.traded_at) for f in asked
+    assert [
+        (f.trade_id, f.quantity, f.price, f.quote_quantity, f.commission, f.traded_at) for f in told
+    ] == [
+        (f.trade_id, f.quantity, f.price, f.quote_quantity, f.commission, f.traded_at)
+        for f in asked
     ]
     assert [(f.side, f.commission_asset, f.is_maker) for f in told] == [
         (f.side, f.commission_asset, f.is_maker) for f in asked
@@ -180,7 +188,11 @@ def test_stream__tells_balances_and_deposits(
     (delta,) = listener.wait_for(BalanceDelta)
     assert (delta.asset, delta.delta, delta.cause) == ("USDT", Decimal(10), "balanceUpdate")
     wait_for(lambda: len(listener.of(BalancesEvent)) >= 2, what="both balances")
-    last = {row.asset: (row.free, row.locked) for event in listener.of(BalancesEvent) for row in event.balances}
+    last = {
+        row.asset: (row.free, row.locked)
+        for event in listener.of(BalancesEvent)
+        for row in event.balances
+    }
     asked = {row.asset: (row.free, row.locked) for row in gateway.fetch_account().balances}
     assert last["USDT"] == asked["USDT"] == (Decimal(99810), Decimal(200))
 
@@ -194,7 +206,7 @@ def test_stream__comes_back_each_time_it_is_cut(
         simulator.control.disconnect_streams(reset=with_reset)
         listener.wait_for(Connected, number + 1)
     place(gateway)
-    listener.wait_for(OrderEvent)
+    listener.wait_for(ExecutionReport)
     assert len(listener.of(Disconnected)) == 5
 
 
@@ -208,20 +220,24 @@ def test_stream__a_half_open_connection_is_found_dead(
     assert "nothing heard" in gone.reason
     listener.wait_for(Connected, 2)
     gateway.cancel(symbol=SYMBOL, client_order_id="bo-stream-1")
-    assert listener.wait_for(OrderEvent)[-1].report.status == "CANCELED"
+    assert listener.wait_for(ExecutionReport)[-1].report.status == "CANCELED"
 
 
 def test_stream__duplicates_are_told_as_often_as_they_come(
     simulator: Simulator, gateway: Gateway, listen: Callable[..., Listener]
 ) -> None:
     listener = listen()
-    simulator.control.faults.add("duplicate", match={"api": "stream", "event": "executionReport"}, copies=2)
+    simulator.control.faults.add(
+        "duplicate", match={"api": "stream", "event": "executionReport"}, copies=2
+    )
     place(gateway)
-    told = listener.wait_for(OrderEvent, 2)
+    told = listener.wait_for(ExecutionReport, 2)
     assert len({event.execution_id for event in told}) == 1
 
 
-def test_stream__ends_when_its_key_is_revoked(simulator: Simulator, listen: Callable[..., Listener]) -> None:
+def test_stream__ends_when_its_key_is_revoked(
+    simulator: Simulator, listen: Callable[..., Listener]
+) -> None:
     listener = listen()
     simulator.control.revoke_key(simulator.api_key)
     (end,) = listener.wait_for(Terminated)
@@ -238,14 +254,16 @@ def test_stream__moves_on_before_a_shutdown(
     listener.wait_for(Connected, 2)
 
 
-def test_stream__a_burst_arrives_whole(simulator: Simulator, gateway: Gateway, listen: Callable[..., Listener]) -> None:
+def test_stream__a_burst_arrives_whole(
+    simulator: Simulator, gateway: Gateway, listen: Callable[..., Listener]
+) -> None:
     listener = listen()
     names = [f"bo-burst-{number}" for number in range(50)]
     for name in names:
         place(gateway, name)
     for name in names:
         gateway.cancel(symbol=SYMBOL, client_order_id=name)
-    told = [event.report for event in listener.wait_for(OrderEvent, 100)]
+    told = [event.report for event in listener.wait_for(ExecutionReport, 100)]
     assert [report.client_order_id for report in told] == names * 2
     assert [report.status for report in told] == ["NEW"] * 50 + ["CANCELED"] * 50
 
@@ -278,4 +296,4 @@ def test_key__of_either_kind_signs_rest_and_stream(
     listener = listen()
     place(gateway)
     assert gateway.fetch_order(symbol=SYMBOL, client_order_id="bo-stream-1").status == "NEW"
-    assert listener.wait_for(OrderEvent)[0].report.client_order_id == "bo-stream-1"
+    assert listener.wait_for(ExecutionReport)[0].report.client_order_id == "bo-stream-1"

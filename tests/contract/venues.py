@@ -1,11 +1,11 @@
-"""The two exchanges that the same scenarios run against, steered alike."""
+"""Steer the two exchanges that run the same scenarios alike."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from exchanges.gateway import Gateway
+from exchanges.binance.gateway import Gateway
 from exchanges.models import ExchangeAccount
 from tests.fakes import FakeExchange
 from tests.harness.simulator import Simulator
@@ -23,7 +23,7 @@ PATHS = {
 
 
 class Venue(Protocol):
-    """An exchange with one account of 100,000 USDT and 1 BTC, its book empty, and its gateway."""
+    """An exchange with one account of 100,000 USDT and 1 BTC, an empty book, and its gateway."""
 
     gateway: Gateway
 
@@ -34,7 +34,7 @@ class Venue(Protocol):
     def expire(self, client_order_id: str) -> None: ...
 
     def hide_next(self, seconds: float) -> None:
-        """The next placement's order is unknown to queries and cancels for so long."""
+        """Hide the next placed order from queries and cancels for this long."""
 
     def quote(self) -> None:
         """Fill the book around 60,000."""
@@ -90,7 +90,9 @@ class FakeVenue:
         self.exchange.answer_body(call, {}, executed=executed)
 
     def limit(self, call: str, retry_after: int) -> None:
-        self.exchange.answer(call, 429, -1003, "Too much request weight used.", retry_after=retry_after)
+        self.exchange.answer(
+            call, 429, -1003, "Too much request weight used.", retry_after=retry_after
+        )
 
     def set_clock_offset(self, milliseconds: int) -> None:
         self.exchange.offset_ms = milliseconds
@@ -133,7 +135,9 @@ class SimulatorVenue:
         self._fault(call, "reset_after" if executed else "reset_before")
 
     def answer(self, call: str, status: int, code: int, text: str, *, executed: bool) -> None:
-        self._fault(call, "respond", status=status, body={"code": code, "msg": text}, execute=executed)
+        self._fault(
+            call, "respond", status=status, body={"code": code, "msg": text}, execute=executed
+        )
 
     def answer_garbage(self, call: str, *, executed: bool) -> None:
         self._fault(call, "garbage", kind="object", execute=executed)
@@ -155,4 +159,6 @@ class SimulatorVenue:
 
     def _fault(self, call: str, action: str, **keys: Any) -> None:
         method, path = PATHS[call]
-        self.control.faults.add(action, match={"api": "rest", "method": method, "path": path}, **keys)
+        self.control.faults.add(
+            action, match={"api": "rest", "method": method, "path": path}, **keys
+        )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,20 +14,21 @@ from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connection
 from pytest_django.fixtures import Settings
 
-from backoffice.embedded import RedisServer, free_port
-from exchanges import checks, limits
-from exchanges.checks import check_accounts, check_secret_key, check_timing
+from backoffice.local.embedded import RedisServer, free_port
+from exchanges.checks import check_accounts, check_secret_key, check_timing, refuse_danger
+from exchanges.limits import redis as shared
 from exchanges.models import ExchangeAccount
+from tests.harness.processes import ROOT, database_url
 
 KEY = "SENTINEL-KEY-4f0a"
 SECRET = "SENTINEL-SECRET-9c1d"
 
 
 @pytest.fixture(autouse=True)
-def keeping(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """How Redis answers to the checks that are not about it: as it should."""
-    told = {"keeping": limits.Keeping("noeviction", persists=True)}
-    monkeypatch.setattr(limits, "redis_keeping", lambda: told["keeping"])
+def durability(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Let Redis look safe to the checks that are not about it."""
+    told = {"durability": shared.Durability("noeviction", persists=True)}
+    monkeypatch.setattr(shared, "redis_durability", lambda: told["durability"])
     return told
 
 
@@ -34,7 +38,12 @@ def configure(monkeypatch: pytest.MonkeyPatch, name: str, **variables: str) -> N
         monkeypatch.setenv(prefix + suffix, value)
 
 
-def make(monkeypatch: pytest.MonkeyPatch, name: str = "bot-1", environment: str = "testnet", **variables: str) -> None:
+def make(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str = "bot-1",
+    environment: str = "testnet",
+    **variables: str,
+) -> None:
     """An enabled account, its key in the environment; `variables` replaces some."""
     configure(monkeypatch, name, **{"API_KEY": KEY + name, "API_SECRET": SECRET, **variables})
     ExchangeAccount.objects.create(name=name, environment=environment)
@@ -48,12 +57,10 @@ def found_accounts() -> list[CheckMessage]:
     return check_accounts(None, databases=["default"])
 
 
-def on_sqlite() -> list[str]:
-    return ["exchanges.E014"] if connection.vendor == "sqlite" else []
-
-
 def test_checks__are_registered() -> None:
-    assert {check_secret_key, check_timing, check_accounts} <= set(registry.get_checks(include_deployment_checks=True))
+    assert {check_secret_key, check_timing, check_accounts} <= set(
+        registry.get_checks(include_deployment_checks=True)
+    )
 
 
 def test_check_secret_key__an_empty_one_is_found(settings: Settings) -> None:
@@ -77,7 +84,9 @@ def test_check_timing__the_defaults_are_clean() -> None:
         ({"PLACE_WITHIN_SECONDS": 0}, "exchanges.E006"),
     ],
 )
-def test_check_timing__finds_what_cannot_work(settings: Settings, changes: dict[str, Any], expected: str) -> None:
+def test_check_timing__finds_what_cannot_work(
+    settings: Settings, changes: dict[str, Any], expected: str
+) -> None:
     for name, value in changes.items():
         setattr(settings, name, value)
     found = check_timing(None)
@@ -90,7 +99,9 @@ def test_check_accounts__asks_no_database_that_is_not_to_be_checked() -> None:
     assert check_accounts(None) == []
 
 
-def test_check_accounts__is_quiet_before_the_first_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_accounts__is_quiet_before_the_first_migration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise DatabaseError("no such table")
 
@@ -101,9 +112,15 @@ def test_check_accounts__is_quiet_before_the_first_migration(monkeypatch: pytest
 @pytest.mark.django_db
 def test_check_accounts__a_complete_account_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     make(monkeypatch)
-    make(monkeypatch, "bot-2", "simulator", REST_URL="http://127.0.0.1:9080", WS_URL="ws://127.0.0.1:9080/ws-api/v3")
+    make(
+        monkeypatch,
+        "bot-2",
+        "simulator",
+        REST_URL="http://127.0.0.1:9080",
+        WS_URL="ws://127.0.0.1:9080/ws-api/v3",
+    )
     make(monkeypatch, "bot-3", "live")
-    assert ids(found_accounts()) == on_sqlite()
+    assert found_accounts() == []
 
 
 @pytest.mark.django_db
@@ -113,8 +130,18 @@ def test_check_accounts__a_complete_account_is_clean(monkeypatch: pytest.MonkeyP
         ("testnet", {"API_KEY": ""}, ["exchanges.W010"], "EXCHANGE_BOT_1_API_KEY"),
         ("testnet", {"API_SECRET": ""}, ["exchanges.W010"], "EXCHANGE_BOT_1_API_SECRET"),
         ("simulator", {}, ["exchanges.W010"], "EXCHANGE_BOT_1_REST_URL"),
-        ("testnet", {"REST_URL": "https://api.binance.com"}, ["exchanges.E011"], "EXCHANGE_BOT_1_REST_URL"),
-        ("testnet", {"REST_URL": "https://api-gcp.binance.com"}, ["exchanges.E011"], "EXCHANGE_BOT_1_REST_URL"),
+        (
+            "testnet",
+            {"REST_URL": "https://api.binance.com"},
+            ["exchanges.E011"],
+            "EXCHANGE_BOT_1_REST_URL",
+        ),
+        (
+            "testnet",
+            {"REST_URL": "https://api-gcp.binance.com"},
+            ["exchanges.E011"],
+            "EXCHANGE_BOT_1_REST_URL",
+        ),
         ("testnet", {"REST_URL": "https://demo-api.binance.com"}, [], ""),
         (
             "simulator",
@@ -125,7 +152,11 @@ def test_check_accounts__a_complete_account_is_clean(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_check_accounts__finds_what_is_missing_or_leads_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, environment: str, variables: dict[str, str], expected: list[str], named: str
+    monkeypatch: pytest.MonkeyPatch,
+    environment: str,
+    variables: dict[str, str],
+    expected: list[str],
+    named: str,
 ) -> None:
     make(monkeypatch, "bot-1", environment, **variables)
     found = found_accounts()
@@ -140,14 +171,11 @@ def test_check_accounts__a_live_account_needs_a_real_installation(
     settings.DEBUG = True
     urls = {"REST_URL": "http://127.0.0.1:9080", "WS_URL": "ws://127.0.0.1:9080/ws-api/v3"}
     make(monkeypatch, "bot-1", "live", **urls)
-    assert ids(found_accounts()) == ["exchanges.E012", "exchanges.E012", "exchanges.E013", *on_sqlite()]
-
-
-@pytest.mark.django_db
-def test_check_accounts__sqlite_is_not_for_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    make(monkeypatch, "bot-1", "live")
-    monkeypatch.setattr(checks, "connections", {"default": type("Connection", (), {"vendor": "sqlite"})()})
-    assert ids(found_accounts()) == ["exchanges.E014"]
+    assert ids(found_accounts()) == [
+        "exchanges.E012",
+        "exchanges.E012",
+        "exchanges.E013",
+    ]
 
 
 @pytest.mark.django_db
@@ -158,7 +186,9 @@ def test_check_accounts__a_disabled_account_is_left_alone(monkeypatch: pytest.Mo
 
 
 @pytest.mark.django_db
-def test_check_accounts__a_shared_key_is_found_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_accounts__a_shared_key_is_found_and_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     make(monkeypatch, "bot-1", API_KEY=KEY)
     make(monkeypatch, "bot-2", API_KEY=KEY)
     (found,) = found_accounts()
@@ -169,7 +199,11 @@ def test_check_accounts__a_shared_key_is_found_and_not_told(monkeypatch: pytest.
 
 @pytest.mark.django_db
 def test_check_command__shows_findings_with_hints(monkeypatch: pytest.MonkeyPatch) -> None:
-    make(monkeypatch, "bot-1", API_SECRET="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----")
+    make(
+        monkeypatch,
+        "bot-1",
+        API_SECRET="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+    )
     err = StringIO()
     call_command("check", databases=["default"], stderr=err)
     assert "exchanges.W010" in err.getvalue()
@@ -177,47 +211,51 @@ def test_check_command__shows_findings_with_hints(monkeypatch: pytest.MonkeyPatc
     assert "AAAA" not in err.getvalue()
 
 
-def test_check_command__looks_at_the_accounts_without_being_told_to(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+def test_check_command__looks_at_the_accounts_without_being_told_to(
+    monkeypatch: pytest.MonkeyPatch, db: None
+) -> None:
     make(monkeypatch, "bot-1", API_KEY="")
     err = StringIO()
     call_command("check", stderr=err)
     assert "exchanges.W010" in err.getvalue()
 
 
-def test_check_command__goes_on_without_a_database(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_check_command__goes_on_without_a_database(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     def fail() -> None:
         raise OperationalError("no route to host db.example")
 
     monkeypatch.setattr(connection, "ensure_connection", fail)
     err = StringIO()
     call_command("check", stderr=err)
-    assert "its accounts are not looked at (OperationalError)" in err.getvalue()
+    assert "does not answer (OperationalError)" in err.getvalue()
     assert "db.example" not in err.getvalue()
 
 
-# -- Redis ---------------------------------------------------------------------------------------------------------
+# -- Redis ---------------------------------------------------------------------------------------
 
-REAL_KEEPING = limits.redis_keeping
+REAL_DURABILITY = shared.redis_durability
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("keeping_is", "expected"),
+    ("durability_is", "expected"),
     [
-        (limits.Keeping("allkeys-lru", persists=True), ["exchanges.W016"]),
-        (limits.Keeping("volatile-ttl", persists=False), ["exchanges.W016", "exchanges.W017"]),
-        (limits.Keeping("noeviction", persists=False), ["exchanges.W017"]),
-        (limits.Keeping(None, persists=None), []),
+        (shared.Durability("allkeys-lru", persists=True), ["exchanges.W016"]),
+        (shared.Durability("volatile-ttl", persists=False), ["exchanges.W016", "exchanges.W017"]),
+        (shared.Durability("noeviction", persists=False), ["exchanges.W017"]),
+        (shared.Durability(None, persists=None), []),
         (None, ["exchanges.W018"]),
     ],
 )
 def test_check_accounts__finds_a_redis_that_forgets(
     monkeypatch: pytest.MonkeyPatch,
-    keeping: dict[str, Any],
-    keeping_is: limits.Keeping | None,
+    durability: dict[str, Any],
+    durability_is: shared.Durability | None,
     expected: list[str],
 ) -> None:
-    keeping["keeping"] = keeping_is
+    durability["durability"] = durability_is
     assert found_accounts() == []  # without an account nothing depends on it
     make(monkeypatch)
     found = found_accounts()
@@ -228,21 +266,21 @@ def test_check_accounts__finds_a_redis_that_forgets(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--appendonly", "yes"), limits.Keeping("noeviction", persists=True)),
-        (("--save", "60 1"), limits.Keeping("noeviction", persists=True)),
-        (("--maxmemory-policy", "allkeys-lru"), limits.Keeping("allkeys-lru", persists=False)),
-        (("--rename-command", "CONFIG", ""), limits.Keeping("noeviction", persists=None)),
+        (("--appendonly", "yes"), shared.Durability("noeviction", persists=True)),
+        (("--save", "60 1"), shared.Durability("noeviction", persists=True)),
+        (("--maxmemory-policy", "allkeys-lru"), shared.Durability("allkeys-lru", persists=False)),
+        (("--rename-command", "CONFIG", ""), shared.Durability("noeviction", persists=None)),
     ],
 )
-def test_redis_keeping__is_what_a_real_redis_tells(
-    settings: Settings, tmp_path: Path, options: tuple[str, ...], expected: limits.Keeping
+def test_redis_durability__is_what_a_real_redis_tells(
+    settings: Settings, tmp_path: Path, options: tuple[str, ...], expected: shared.Durability
 ) -> None:
     server = _Configured(tmp_path, options)
     settings.REDIS_URL = server.url
-    assert REAL_KEEPING() is None
+    assert REAL_DURABILITY() is None
     server.start()
     try:
-        assert REAL_KEEPING() == expected
+        assert REAL_DURABILITY() == expected
     finally:
         server.stop()
 
@@ -256,3 +294,84 @@ class _Configured(RedisServer):
 
     def argv(self) -> list[str]:
         return [*super().argv(), *self._options]
+
+
+@pytest.mark.django_db
+def test_refuse_danger__starts_without_a_live_account(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.DEBUG = True
+    make(monkeypatch)
+    make(monkeypatch, "bot-2", API_KEY=KEY + "bot-1")
+    refuse_danger()
+    make(monkeypatch, "bot-3", environment="live")
+    ExchangeAccount.objects.filter(name="bot-3").update(is_enabled=False)
+    refuse_danger()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("variables", "debug", "code"),
+    [
+        ({}, True, "exchanges.E013"),
+        ({"REST_URL": "https://testnet.binance.vision"}, False, "exchanges.E011"),
+        ({"REST_URL": "http://10.0.0.7:8080"}, False, "exchanges.E012"),
+        ({"API_KEY": KEY + "bot-1"}, False, "exchanges.E015"),
+    ],
+)
+def test_refuse_danger__ends_the_process_for_a_live_account(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    variables: dict[str, str],
+    debug: bool,
+    code: str,
+) -> None:
+    settings.DEBUG = debug
+    make(monkeypatch)
+    make(monkeypatch, "bot-2", environment="live")
+    configure(monkeypatch, "bot-2", **variables)
+    with pytest.raises(SystemExit, match=code) as refused:
+        refuse_danger()
+    assert KEY not in str(refused.value)
+    with pytest.raises(SystemExit, match=code):
+        call_command("listen_user_stream")
+    call_command("halt_trading", "--reason", "it must always work")
+
+
+@pytest.mark.django_db
+def test_refuse_danger__starts_without_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(ExchangeAccount.objects, "filter", away)
+    refuse_danger()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "program",
+    [
+        ["-m", "celery", "-A", "backoffice", "beat"],
+        ["-m", "celery", "-A", "backoffice", "worker", "--pool", "solo"],
+        ["-m", "uvicorn", "backoffice.asgi:application", "--port", "1"],
+        ["manage.py", "resume_trading", "--account", "bot-1", "--reason", "go"],
+    ],
+    ids=["beat", "worker", "web", "resume"],
+)
+def test_processes__refuse_to_start_dangerously(
+    monkeypatch: pytest.MonkeyPatch, program: list[str], redis_url: str
+) -> None:
+    make(monkeypatch, environment="live")
+    env = os.environ | {"DATABASE_URL": database_url(), "DEBUG": "on", "REDIS_URL": redis_url}
+    done = subprocess.run(
+        [sys.executable, *program],
+        cwd=ROOT,
+        env=env,
+        timeout=60,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "Refusing to start." in done.stderr, done.stderr[-2000:]
+    assert "E013: Account bot-1 is live and DEBUG is on" in done.stderr

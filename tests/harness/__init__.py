@@ -1,1 +1,1 @@
-"""Real parts for the suite: PostgreSQL, Redis, the simulator, Celery workers; see `tests/README.md`."""
+"""Real servers and processes for the suite, described in `tests/README.md`."""

@@ -1,4 +1,4 @@
-"""Holds PostgreSQL's commits, so that a process can be caught between its commit and its next step."""
+"""Hold PostgreSQL's commits, to catch a process between its commit and its next step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WAITING = f"SELECT count(*) {_HELD}"
 
 
 class HeldCommits:
-    """Transactions that inserted into the table wait in their COMMIT, until `release`; then they go through."""
+    """Let transactions that inserted into the table wait in their COMMIT until `release`."""
 
     def __init__(self, table: str) -> None:
         self.table = table
@@ -32,11 +32,11 @@ class HeldCommits:
         )
 
     def wait_for_one(self) -> None:
-        """Until a process stands in its COMMIT."""
+        """Wait until a process stands in its COMMIT."""
         wait_for(lambda: self._count(_WAITING), what=f"a commit to {self.table} is held")
 
     def abort(self) -> None:
-        """End the sessions that stand in their COMMIT: what they would have committed is undone."""
+        """End the sessions that stand in their COMMIT, which undoes their transactions."""
         self._holder.execute(f"SELECT pg_terminate_backend(pid) {_HELD}")
         wait_for(lambda: not self._count(_WAITING), what="the held commits are undone")
 
@@ -55,7 +55,8 @@ class HeldCommits:
 
 def _dsn() -> str:
     settings = connection.settings_dict
-    return f"host={settings['HOST']} dbname={settings['NAME']}"
+    where = f"host={settings['HOST']} port={settings['PORT']}"
+    return f"{where} user={settings['USER']} dbname={settings['NAME']}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Real processes of the back office: workers, beat, the user-stream listener."""
+"""Run real processes of the back office: workers, beat, the user-stream listener."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from pathlib import Path
 
 from django.db import connection
 
-from backoffice import embedded
+from backoffice.local import embedded
 from tests.harness.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def database_url() -> str:
-    """The URL under which another process reaches this test's database."""
+    """Return the URL under which another process reaches this test's database."""
     settings = connection.settings_dict
-    name = str(settings["NAME"])
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{name}"
-    if settings["HOST"].startswith("/"):
-        return f"postgres:///{settings['HOST']}/{name}"
-    login = f"{settings['USER']}:{settings['PASSWORD']}@" if settings["USER"] else ""
-    port = f":{settings['PORT']}" if settings["PORT"] else ""
-    return f"postgres://{login}{settings['HOST']}{port}/{name}"
+    user, port, folder = (settings[name] for name in ("USER", "PORT", "HOST"))
+    return f"postgres://{user}@:{port}/{folder}/{settings['NAME']}"
 
 
 class ChildProcess:
-    """A program of ours in a process group of its own; `ready` is the text in its log that says it is at work."""
+    """One of our programs in its own process group. `ready` is the log text that shows it runs."""
 
     def __init__(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, ready: str, cwd: Path = ROOT
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        ready: str,
+        cwd: Path = ROOT,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -69,23 +70,27 @@ class ChildProcess:
         wait_for(self._is_ready, timeout=timeout, what=f"{self.name} is ready")
 
     def output(self) -> str:
-        """What it has written since its last start."""
-        return self.log.read_bytes()[self._log_from :].decode(errors="replace") if self.log.exists() else ""
+        """Return the log since the last start."""
+        return (
+            self.log.read_bytes()[self._log_from :].decode(errors="replace")
+            if self.log.exists()
+            else ""
+        )
 
     def kill(self) -> None:
-        """SIGKILL: no clean-up, no last words."""
+        """Send SIGKILL, so nothing is cleaned up."""
         self._signal(signal.SIGKILL)
         self.running.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: it stands still in the middle of whatever it does, its connections stay open."""
+        """Send SIGSTOP: the process freezes where it is and keeps its connections open."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def stop(self, *, patience: float = 10.0) -> None:
-        """SIGTERM, and SIGKILL after `patience` seconds; nothing happens if it does not run."""
+        """Send SIGTERM, and SIGKILL after `patience` seconds. Do nothing if it isn't running."""
         if self.process is not None:
             embedded.stop(self.process, patience=patience)
 
@@ -98,12 +103,14 @@ class ChildProcess:
 
     def _is_ready(self) -> bool:
         if not self.is_alive:
-            raise RuntimeError(f"{self.name} ended before it was ready:\n{embedded.tail(self.log, 40)}")
+            raise RuntimeError(
+                f"{self.name} ended before it was ready:\n{embedded.tail(self.log, 40)}"
+            )
         return self.ready in self.output()
 
 
 class ProcessFactory:
-    """Starts the back office's processes against one test's parts, and stops them all."""
+    """Start the back office's processes on one test's servers, and stop them all."""
 
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self.directory = directory
@@ -119,11 +126,20 @@ class ProcessFactory:
         env: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> ChildProcess:
-        """A Celery worker; without `queues` it serves them all."""
-        argv = ["worker", "--hostname", f"{name}@%h", "--without-gossip", "--without-mingle", *options]
+        """Start a Celery worker, for all queues unless `queues` names some."""
+        argv = [
+            "worker",
+            "--hostname",
+            f"{name}@%h",
+            "--without-gossip",
+            "--without-mingle",
+            *options,
+        ]
         return self._start(name, [*argv, *(["-Q", queues] if queues else [])], "ready.", env, wait)
 
-    def beat(self, name: str = "beat", *, env: Mapping[str, str] | None = None, wait: bool = True) -> ChildProcess:
+    def beat(
+        self, name: str = "beat", *, env: Mapping[str, str] | None = None, wait: bool = True
+    ) -> ChildProcess:
         return self._start(name, ["beat"], "beat: Starting...", env, wait)
 
     def command(
@@ -134,18 +150,29 @@ class ProcessFactory:
         env: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> ChildProcess:
-        """`manage.py ARGV` in the background, say `command("listen_user_stream", ready="…")`."""
+        """Run `manage.py ARGV` in the background: `command("listen_user_stream", ready="…")`."""
         return self._run(name or argv[0], [sys.executable, "manage.py", *argv], ready, env, wait)
 
-    def program(self, name: str, *argv: str, ready: str = "", env: Mapping[str, str] | None = None) -> ChildProcess:
-        """`python ARGV` in the background, say `program("bot", "examples/orchestrator.py")`."""
+    def program(
+        self, name: str, *argv: str, ready: str = "", env: Mapping[str, str] | None = None
+    ) -> ChildProcess:
+        """Run `python ARGV` in the background: `program("bot", "examples/orchestrator.py")`."""
         return self._run(name, [sys.executable, *argv], ready, env, True)
 
     def _start(
-        self, name: str, celery_argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
+        self,
+        name: str,
+        celery_argv: Sequence[str],
+        ready: str,
+        env: Mapping[str, str] | None,
+        wait: bool,
     ) -> ChildProcess:
         return self._run(
-            name, [str(Path(sys.executable).with_name("celery")), "-A", "backoffice", *celery_argv], ready, env, wait
+            name,
+            [str(Path(sys.executable).with_name("celery")), "-A", "backoffice", *celery_argv],
+            ready,
+            env,
+            wait,
         )
 
     def _run(
@@ -160,7 +187,7 @@ class ProcessFactory:
         return child
 
     def logs(self) -> dict[str, str]:
-        """The tail of each process's log, for the report of a failed test."""
+        """Return the tail of each process's log, for the report of a failed test."""
         return {child.name: embedded.tail(child.log, 60) for child in self.started}
 
     def stop_all(self) -> None:

@@ -1,4 +1,4 @@
-"""A real Redis-compatible server at an address that stays the same when it is stopped and started again."""
+"""Run a real Redis-compatible server whose address survives a stop and a start."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from pathlib import Path
 
 import redis
 
-from backoffice import embedded
+from backoffice.local import embedded
 
 
 class TestRedis:
-    """The suite's own server; the port is reserved from the first moment, the server starts on demand."""
+    """The suite's server. It reserves its port at once and starts on demand."""
 
     __test__ = False
 
     def __init__(self, directory: Path) -> None:
-        # Bound but not listening: nobody else is given this port, and the server may still take it (SO_REUSEADDR).
+        # Bound but not listening: no other program gets this port, and the server may still take it
+        # (SO_REUSEADDR).
         self._reservation = socket.socket()
         self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reservation.bind((embedded.HOST, 0))
-        self.server = embedded.RedisServer(directory, port=self._reservation.getsockname()[1], keep_data=False)
+        self.server = embedded.RedisServer(
+            directory, port=self._reservation.getsockname()[1], keep_data=False
+        )
 
     @property
     def url(self) -> str:
@@ -34,7 +37,7 @@ class TestRedis:
             self.server.start()
 
     def stop(self) -> None:
-        """Everything in it is lost, as it is not kept on disk."""
+        """Empty the server, which keeps nothing on disk."""
         self.server.stop()
 
     def flush(self) -> None:

@@ -1,11 +1,11 @@
-"""The exchange simulator as a process of its own, and how the back office finds it."""
+"""Run the exchange simulator as a process, and point the back office at it."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from exchanges.simulator.client import ControlClient
@@ -17,14 +17,30 @@ _READY = "simulator ready on "
 
 
 class Simulator:
-    """One simulator process, with a frozen book unless `options` say otherwise; knows its key and addresses."""
+    """One simulator process with its key and addresses, by default with a frozen book."""
 
-    def __init__(self, directory: Path, *, options: Sequence[str] = ("--frozen",), name: str = "simulator") -> None:
+    def __init__(
+        self, directory: Path, *, options: Sequence[str] = ("--frozen",), name: str = "simulator"
+    ) -> None:
         self.api_key = API_KEY
         self.api_secret = API_SECRET
-        argv = ["-m", "exchanges.simulator", "--port", "0", "--api-key", API_KEY, "--api-secret", API_SECRET, *options]
+        argv = [
+            "-m",
+            "exchanges.simulator",
+            "--port",
+            "0",
+            "--api-key",
+            API_KEY,
+            "--api-secret",
+            API_SECRET,
+            *options,
+        ]
         self.child = ChildProcess(
-            name, [sys.executable, *argv], env=os.environ, log=directory / f"{name}.log", ready=_READY
+            name,
+            [sys.executable, *argv],
+            env=os.environ,
+            log=directory / f"{name}.log",
+            ready=_READY,
         )
         self.url = ""
         self.control: ControlClient
@@ -43,12 +59,26 @@ class Simulator:
     def stop(self) -> None:
         self.child.stop()
 
-    def environment(self, account_name: str) -> dict[str, str]:
-        """The variables that lead an account of this name here."""
+    def add_account(self, name: str, balances: Mapping[str, str]) -> dict[str, str]:
+        """Add an account with a key of its own. Return the variables that connect it.
+
+        A reset of the simulator removes it.
+        """
+        key, secret = f"{name}-key", f"{name}-secret"
+        self.control.add_account(name, balances, api_key=key, api_secret=secret)
+        return self.environment(name, key, secret)
+
+    def environment(
+        self, account_name: str, api_key: str | None = None, api_secret: str | None = None
+    ) -> dict[str, str]:
+        """Return the variables that connect an account of this name to this simulator.
+
+        Without a key and a secret, they are the first account's.
+        """
         prefix = f"EXCHANGE_{account_name.upper().replace('-', '_')}"
         return {
-            f"{prefix}_API_KEY": self.api_key,
-            f"{prefix}_API_SECRET": self.api_secret,
+            f"{prefix}_API_KEY": api_key or self.api_key,
+            f"{prefix}_API_SECRET": api_secret or self.api_secret,
             f"{prefix}_REST_URL": self.url,
             f"{prefix}_WS_URL": self.ws_url,
         }

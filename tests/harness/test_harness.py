@@ -1,4 +1,4 @@
-"""The parts that the suite stands on are real, and do what their names say."""
+"""Check that the suite's servers and processes are real and do what their names say."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from playwright.sync_api import Page
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
+from backoffice.local.postgres import PostgresServer
 from exchanges.models import ExchangeAccount
-from tests.harness.postgres import PostgresServer
 from tests.harness.processes import ProcessFactory, database_url
 from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
@@ -22,11 +22,10 @@ from tests.harness.waiting import wait_for
 
 
 @pytest.mark.django_db
-@pytest.mark.both_databases
 def test_database__is_the_one_the_settings_name() -> None:
     User.objects.create(username="kept")
     assert User.objects.get().username == "kept"
-    assert connection.vendor in connection.settings_dict["ENGINE"]
+    assert connection.vendor == "postgresql"
     assert "test" in str(connection.settings_dict["NAME"])
 
 
@@ -54,7 +53,9 @@ def test_postgres__crash_keeps_committed_rows(postgres: PostgresServer) -> None:
     assert User.objects.get().username == "kept"
 
 
-def test_redis__is_empty_after_flush_and_at_the_same_address_after_restart(redis_server: TestRedis) -> None:
+def test_redis__is_empty_after_flush_and_at_the_same_address_after_restart(
+    redis_server: TestRedis,
+) -> None:
     with redis_server.client() as client:
         client.set("key", "value")
         redis_server.flush()
@@ -102,6 +103,14 @@ def process_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def test_simulator__has_several_accounts(simulator: Simulator) -> None:
+    found = simulator.add_account("other-desk", {"USDT": "7"})
+    assert found["EXCHANGE_OTHER_DESK_REST_URL"] == simulator.url
+    assert found["EXCHANGE_OTHER_DESK_API_KEY"] != simulator.api_key
+    simulator.control.revoke_key(found["EXCHANGE_OTHER_DESK_API_KEY"])
+    assert set(simulator.control.truth().raw["accounts"]) == {"main", "other-desk"}
+
+
 def test_simulator__starts_anew_for_each_test(simulator: Simulator) -> None:
     simulator.control.deposit("USDT", "10")
     with_deposit = simulator.control.truth().balances("main")["USDT"]
@@ -109,15 +118,23 @@ def test_simulator__starts_anew_for_each_test(simulator: Simulator) -> None:
     assert simulator.control.truth().balances("main")["USDT"] != with_deposit
 
 
-def test_account__finds_its_exchange_in_the_environment(account: ExchangeAccount, simulator: Simulator) -> None:
+def test_account__finds_its_exchange_in_the_environment(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
     assert account.name == "demo"
     assert os.environ["EXCHANGE_DEMO_REST_URL"] == simulator.url
     assert os.environ["EXCHANGE_DEMO_WS_URL"].startswith("ws://")
 
 
-def test_scenario__worker_has_short_waits_and_so_have_we(scenario: Scenario, settings: Settings) -> None:
+def test_scenario__worker_has_short_waits_and_so_have_we(
+    scenario: Scenario, settings: Settings
+) -> None:
     assert scenario.worker.is_alive
-    assert int(scenario.worker.env["EXCHANGE_RECV_WINDOW_MS"]) == settings.EXCHANGE_RECV_WINDOW_MS == 800
+    assert (
+        int(scenario.worker.env["EXCHANGE_RECV_WINDOW_MS"])
+        == settings.EXCHANGE_RECV_WINDOW_MS
+        == 800
+    )
     assert scenario.worker.env["EXCHANGE_DEMO_REST_URL"] == scenario.simulator.url
 
 

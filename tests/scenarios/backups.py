@@ -1,4 +1,4 @@
-"""The database goes back in time: rows are lost, or an older copy takes its place."""
+"""Take the database back in time: lose rows, or put an older copy in place."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from django.db import connection, transaction
 from django.db.models import Model
 
 from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
+from tests.steps import as_a_restore
 
 Backup = list[Model]
 
 
 def take_backup() -> Backup:
-    """Every row of ours, as it is now."""
+    """Return every row of ours as it is now."""
     return [row for model in our_models() for row in model._default_manager.all()]
 
 
 def restore_backup(backup: Backup, *, disconnect: bool) -> None:
-    """Put the older copy in place. With or without cutting the connections that other processes have."""
-    if disconnect and connection.vendor == "postgresql":
+    """Put the older copy in place, with or without cutting the connections of other processes."""
+    if disconnect:
         disconnect_others()
     with transaction.atomic():
         tables = [model._meta.db_table for model in our_models()]
@@ -32,10 +33,11 @@ def restore_backup(backup: Backup, *, disconnect: bool) -> None:
 
 
 def lose(intent_id: str) -> None:
-    """Everything we knew of one intent."""
-    for model in (OrderEvent, Fill, ExchangeOrder, ReconciliationBreak):
-        model._default_manager.filter(order__intent_id=intent_id).delete()
-    Order.objects.filter(intent_id=intent_id).delete()
+    """Delete everything that we know of one intent."""
+    with as_a_restore():
+        for model in (OrderEvent, Fill, ExchangeOrder, ReconciliationBreak):
+            model._default_manager.filter(order__intent_id=intent_id).delete()
+        Order.objects.filter(intent_id=intent_id).delete()
 
 
 def disconnect_others() -> None:
@@ -47,4 +49,12 @@ def disconnect_others() -> None:
 
 
 def our_models() -> list[type[Model]]:
-    return [model for app in ("exchanges", "orders") for model in apps.get_app_config(app).get_models()]
+    """Return the models of both apps, and those of other apps that refer to them."""
+    models = [
+        model for app in ("exchanges", "orders") for model in apps.get_app_config(app).get_models()
+    ]
+    for model in models:  # grows meanwhile, and so finds what refers to the added ones, too
+        for relation in model._meta.related_objects:
+            if relation.related_model not in models:
+                models.append(relation.related_model)
+    return models

@@ -1,4 +1,4 @@
-"""A bot's Celery task: it writes down what it is told, and when it began to work on it."""
+"""Run a bot's Celery task, which writes down each message and when its work began."""
 
 from __future__ import annotations
 
@@ -15,4 +15,6 @@ HEARD = "bot:heard"
 def order_changed(**message: Any) -> None:
     started_ns = time.time_ns()
     with current_app.connection_for_write() as broker:
-        broker.default_channel.client.rpush(HEARD, json.dumps({"started_ns": started_ns, **message}))
+        broker.default_channel.client.rpush(
+            HEARD, json.dumps({"started_ns": started_ns, **message})
+        )

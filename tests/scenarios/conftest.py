@@ -1,4 +1,7 @@
-"""The worker that the stories of one module share; a story that kills or pauses its worker takes `scenario` instead."""
+"""Share one worker between the stories of a module.
+
+A story that kills or pauses its worker takes `scenario` instead.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,21 @@ from tests.harness.stack import Stack
 
 @pytest.fixture(scope="module")
 def lasting_processes(
-    request: pytest.FixtureRequest, django_db_setup: None, stack: Stack, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    django_db_setup: None,
+    stack: Stack,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ProcessFactory]:
-    """Processes that outlive a test: they find its tables emptied under them, which they must stand.
+    """Start processes that outlive a test and must survive its tables being emptied.
 
     A module's `WORKER_ENV` is added to their environment.
     """
     stack.redis.start()
     own = getattr(request.module, "WORKER_ENV", {})
     env: dict[str, Any] = {"REDIS_URL": stack.redis.url, "LOG_LEVEL": "INFO", **FAST_TIMING, **own}
-    factory = ProcessFactory(tmp_path_factory.mktemp("lasting"), {name: str(value) for name, value in env.items()})
+    factory = ProcessFactory(
+        tmp_path_factory.mktemp("lasting"), {name: str(value) for name, value in env.items()}
+    )
     yield factory
     factory.stop_all()
 
@@ -40,13 +48,13 @@ def parts(
     account: ExchangeAccount,
     fast_timing: None,
 ) -> ProcessFactory:
-    """The module's processes on this test's empty tables, empty Redis and fresh simulator."""
+    """Return the module's processes, on empty tables, an empty Redis and a fresh simulator."""
     request.node.stash.setdefault(FACTORIES, []).append(lasting_processes)
     return lasting_processes
 
 
 def at_work(processes: ProcessFactory, name: str, *, queues: str = "") -> ChildProcess:
-    """The module's worker of this name, started if need be."""
+    """Return the module's worker of this name, started if it isn't running."""
     for child in processes.started:
         if child.name == name:
             if not child.is_alive:
@@ -71,13 +79,13 @@ def desk(
     account: ExchangeAccount,
     simulator: Simulator,
 ) -> Scenario:
-    """As `scenario`, with the module's worker."""
+    """Return a `scenario` with the module's worker."""
     if "colleague" not in request.fixturenames:
         leave(parts, "colleague")
     return Scenario(
         account=account,
         simulator=simulator,
-        postgres=stack.postgres if stack.owns_database else None,
+        postgres=stack.postgres,
         redis=redis_server,
         processes=parts,
         worker=at_work(parts, "worker"),
@@ -86,21 +94,25 @@ def desk(
 
 @pytest.fixture
 def colleague(desk: Scenario) -> ChildProcess:
-    """A second worker beside the desk's own."""
+    """Return a second worker beside the desk's own."""
     return at_work(desk.processes, "colleague")
 
 
 @pytest.fixture
 def pair(
-    stack: Stack, parts: ProcessFactory, redis_server: TestRedis, account: ExchangeAccount, simulator: Simulator
+    stack: Stack,
+    parts: ProcessFactory,
+    redis_server: TestRedis,
+    account: ExchangeAccount,
+    simulator: Simulator,
 ) -> Scenario:
-    """Two workers, one a queue: `worker` takes the orders, and while it is dead or paused another one sweeps."""
-    at_work(parts, "sweeper", queues="sync")
+    """Return two workers. The other one sweeps while `worker`, which places, is dead or paused."""
+    at_work(parts, "sweeper", queues="duties,sync")
     return Scenario(
         account=account,
         simulator=simulator,
-        postgres=stack.postgres if stack.owns_database else None,
+        postgres=stack.postgres,
         redis=redis_server,
         processes=parts,
-        worker=at_work(parts, "trader", queues="trading"),
+        worker=at_work(parts, "trader", queues="trading,cancel"),
     )

@@ -1,7 +1,7 @@
-"""A process that asks for the account again and again, as fast as the shared limits let it, and says what it was told.
+"""Request the account again and again, as fast as the shared limits allow.
 
-Run as `python -m tests.scenarios.saturate ACCOUNT SECONDS`; the last line is JSON: weight that passed by minute of the
-exchange's limits, and how often the exchange refused.
+Run as `python -m tests.scenarios.saturate ACCOUNT SECONDS`. The last line is JSON: the weight that
+passed by minute of the exchange's limits, and how often the exchange refused.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections import Counter
 
 
 def main(name: str, seconds: float) -> None:
-    from exchanges import clock, limits
+    from exchanges import clock
+    from exchanges.binance.registry import get_gateway
     from exchanges.errors import GatewayError, NotSent
-    from exchanges.gateway import get_gateway
+    from exchanges.limits.redis import require_redis
     from exchanges.models import ExchangeAccount
 
-    limits.share_strictly()
+    require_redis()
     gateway = get_gateway(ExchangeAccount.objects.get(name=name))
     passed, refused = Counter[int](), 0
     until = clock.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""What a bot, a sweep and an exchange do in a story."""
+"""Act as a bot, a sweep and the exchange in a story."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from django.db import OperationalError
 from django.db.models import Q
 
 from backoffice.celery import app
-from exchanges.gateway import get_gateway
+from exchanges.binance.registry import get_gateway
 from exchanges.models import Environment
 from exchanges.types import OrderReport, OrderRequest, OrderType, Side, TimeInForce
 from orders.ids import client_order_id, intent_hash
 from orders.models import Order
-from orders.states import UNSETTLED
+from orders.states import UNRESOLVED
 from tests.harness.scenario import Scenario
 from tests.harness.waiting import wait_for
 
@@ -35,13 +35,17 @@ MARKET_BUY: dict[str, Any] = {
 LIMIT_BUY: dict[str, Any] = {**MARKET_BUY, "order_type": "LIMIT", "price": "50000.00"}
 
 
-def send(intent_id: str, arguments: Mapping[str, Any] = LIMIT_BUY, **changes: Any) -> AsyncResult[Any]:
-    """Enqueue a placement, as a bot in any language does: by the task's name, and ask for its result."""
+def send(
+    intent_id: str, arguments: Mapping[str, Any] = LIMIT_BUY, **changes: Any
+) -> AsyncResult[Any]:
+    """Enqueue a placement by the task's name, like a bot in any language."""
     kwargs = {"intent_id": intent_id, **arguments, **changes}
     return app.send_task("orders.submit_order", kwargs=kwargs, ignore_result=False)
 
 
-def send_all(intent_ids: Iterable[str], arguments: Mapping[str, Any], **changes: Any) -> dict[str, AsyncResult[Any]]:
+def send_all(
+    intent_ids: Iterable[str], arguments: Mapping[str, Any], **changes: Any
+) -> dict[str, AsyncResult[Any]]:
     return {intent_id: send(intent_id, arguments, **changes) for intent_id in intent_ids}
 
 
@@ -50,8 +54,10 @@ def send_cancel(intent_id: str, **changes: Any) -> AsyncResult[Any]:
     return app.send_task("orders.cancel_order", kwargs=kwargs, ignore_result=False)
 
 
-def place(intent_id: str, arguments: Mapping[str, Any] = LIMIT_BUY, **changes: Any) -> dict[str, Any]:
-    """Enqueue a placement and wait for what the worker says."""
+def place(
+    intent_id: str, arguments: Mapping[str, Any] = LIMIT_BUY, **changes: Any
+) -> dict[str, Any]:
+    """Enqueue a placement and wait for the worker's answer."""
     answer: dict[str, Any] = send(intent_id, arguments, **changes).get(timeout=20)
     return answer
 
@@ -66,12 +72,15 @@ def order(intent_id: str) -> Order:
 
 
 def statuses() -> dict[str, str]:
-    """intent id -> status, of every order in the book."""
-    return {intent_id: str(status) for intent_id, status in Order.objects.values_list("intent_id", "status")}
+    """Return intent id -> status of every order in the book."""
+    return {
+        intent_id: str(status)
+        for intent_id, status in Order.objects.values_list("intent_id", "status")
+    }
 
 
 def place_by_hand(scenario: Scenario, client_order_id: str, **changes: Any) -> OrderReport:
-    """Somebody with the account's own key places an order past the back office: LIMIT_BUY's figures."""
+    """Place an order past the back office, with the account's own key."""
     gateway = get_gateway(scenario.account)
     figures: dict[str, Any] = {
         "symbol": "BTCUSDT",
@@ -87,7 +96,7 @@ def place_by_hand(scenario: Scenario, client_order_id: str, **changes: Any) -> O
 
 
 def client_id(intent_id: str, attempt: int = 1) -> str:
-    """What the exchange is sent for this intent, worked out from the contract's words."""
+    """Return the client order id of this intent, computed as the contract words it."""
     hashed = intent_hash(
         deployment_id=settings.DEPLOYMENT_ID,
         environment=Environment.SIMULATOR,
@@ -98,12 +107,12 @@ def client_id(intent_id: str, attempt: int = 1) -> str:
 
 
 def sweep_once() -> None:
-    """One run of the sweep in a worker."""
+    """Run the sweep once in a worker."""
     app.send_task("orders.resolve_unconfirmed", ignore_result=False).get(timeout=30)
 
 
 def sweep_until(condition: Callable[[], bool], *, timeout: float = 20.0, what: str = "") -> None:
-    """Let workers sweep, one run after the other as beat has them do, until the condition holds."""
+    """Let workers sweep, one run after the other like beat, until the condition holds."""
     running: AsyncResult[Any] | None = None
 
     def is_done() -> bool:
@@ -116,7 +125,7 @@ def sweep_until(condition: Callable[[], bool], *, timeout: float = 20.0, what: s
             except ResultTimeout:
                 return False
             except OperationalError:
-                pass  # its connection was cut; beat would not wait either
+                pass  # its connection was cut, and beat wouldn't wait either
         running = app.send_task("orders.resolve_unconfirmed", ignore_result=False, expires=5)
         return False
 
@@ -124,14 +133,18 @@ def sweep_until(condition: Callable[[], bool], *, timeout: float = 20.0, what: s
 
 
 def settle(*, timeout: float = 20.0) -> None:
-    """Let workers sweep until no order has a next step left."""
+    """Let workers sweep until no order has a next step."""
     sweep_until(
-        lambda: not Order.objects.filter(Q(status__in=[*UNSETTLED]) | Q(next_check_at__isnull=False)).exists(),
+        lambda: (
+            not Order.objects.filter(
+                Q(status__in=[*UNRESOLVED]) | Q(next_check_at__isnull=False)
+            ).exists()
+        ),
         timeout=timeout,
         what="every order is settled",
     )
 
 
 def placements(scenario: Scenario) -> int:
-    """How many requests to place an order have reached the exchange."""
+    """Count the requests to place an order that have reached the exchange."""
     return scenario.simulator.control.truth().requests.get("POST /api/v3/order", 0)

@@ -1,4 +1,4 @@
-"""Malformed messages: an error that names the field, nothing sent, nothing recorded, and the worker goes on."""
+"""Malformed messages: an error names the field, nothing is sent or recorded, the worker lives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backoffice.celery import app
-from exchanges import metrics
+from exchanges.limits import counters
 from orders.intents import IntentConflict, InvalidIntent
 from orders.models import Order, OrderEvent
 from tests.harness.scenario import Scenario
@@ -57,7 +57,10 @@ MALFORMED: dict[str, list[dict[str, Any]]] = {
         {name: value for name, value in MARKET_BUY.items() if name != "quantity"},
     ],
     "quote_quantity": [
-        *[{**MARKET_BUY, "quantity": None, "quote_quantity": value} for value in NO_DECIMALS.values()],
+        *[
+            {**MARKET_BUY, "quantity": None, "quote_quantity": value}
+            for value in NO_DECIMALS.values()
+        ],
         {**MARKET_BUY, "quote_quantity": "100"},
         {**LIMIT_BUY, "quote_quantity": "100"},
     ],
@@ -90,7 +93,10 @@ MALFORMED: dict[str, list[dict[str, Any]]] = {
         {name: value for name, value in LIMIT_BUY.items() if name != "order_type"},
     ],
     "symbol": [
-        *[{**LIMIT_BUY, "symbol": value} for value in ("", 1, None, "BTC USDT", "B" * 33, "BTC\x00USDT", "\ud800")],
+        *[
+            {**LIMIT_BUY, "symbol": value}
+            for value in ("", 1, None, "BTC USDT", "B" * 33, "BTC\x00USDT", "\ud800")
+        ],
         {name: value for name, value in LIMIT_BUY.items() if name != "symbol"},
     ],
     "time_in_force": [
@@ -99,12 +105,29 @@ MALFORMED: dict[str, list[dict[str, Any]]] = {
     ],
     "intent_id": [
         {**LIMIT_BUY, "intent_id": value}
-        for value in ("", "x" * 65, "two words", "ключ", "a/b", "a\n", 1, None, "external:1", "recovered:x")
+        for value in (
+            "",
+            "x" * 65,
+            "two words",
+            "ключ",
+            "a/b",
+            "a\n",
+            1,
+            None,
+            "external:1",
+            "recovered:x",
+        )
     ],
     "strategy": [{**LIMIT_BUY, "strategy": value} for value in ("s" * 65, 1, "a\x00b", "\ud800")],
     "submitted_at": [
         {**LIMIT_BUY, "submitted_at": value}
-        for value in ("yesterday", "2026-01-01T00:00:00", "2999-01-01T00:00:00+00:00", 1_700_000_000, ["x"])
+        for value in (
+            "yesterday",
+            "2026-01-01T00:00:00",
+            "2999-01-01T00:00:00+00:00",
+            1_700_000_000,
+            ["x"],
+        )
     ],
     "place_within_seconds": [
         {**LIMIT_BUY, "place_within_seconds": value}
@@ -121,28 +144,37 @@ MALFORMED_CANCELS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.both_databases
 def test_submit_order__malformed_arguments_are_refused_by_name(desk: Scenario) -> None:
     results = [
-        (field, row, send(row.get("intent_id", "i-1"), {k: v for k, v in row.items() if k != "intent_id"}))
+        (
+            field,
+            row,
+            send(row.get("intent_id", "i-1"), {k: v for k, v in row.items() if k != "intent_id"}),
+        )
         for field, rows in MALFORMED.items()
         for row in rows
     ]
-    problems = [problem for field, row, result in results if (problem := problem_of(result, field, row))]
+    problems = [
+        problem for field, row, result in results if (problem := problem_of(result, field, row))
+    ]
 
     assert problems == []
     assert Order.objects.count() == OrderEvent.objects.count() == 0
     assert placements(desk) == 0
-    counted = {labels: n for (name, labels), n in metrics.read_counters().items() if name == "invalid_intents"}
+    counted = {
+        labels: n
+        for (name, labels), n in counters.read_counters().items()
+        if name == "invalid_intents"
+    }
     assert sum(counted.values()) == len(results)
     assert_worker_goes_on(desk)
 
 
 def test_submit_order__positional_and_missing_arguments_are_bound_by_name(desk: Scenario) -> None:
     def ask(*args: Any, **kwargs: Any) -> Any:
-        return app.send_task("orders.submit_order", args=args, kwargs=kwargs, ignore_result=False).get(
-            timeout=20, propagate=False
-        )
+        return app.send_task(
+            "orders.submit_order", args=args, kwargs=kwargs, ignore_result=False
+        ).get(timeout=20, propagate=False)
 
     assert ask("i-1", "demo", "BTCUSDT", "BUY", "LIMIT", "0.01", price="50000")["status"] == "NEW"
     for problem, field in (
@@ -156,7 +188,6 @@ def test_submit_order__positional_and_missing_arguments_are_bound_by_name(desk: 
     assert_worker_goes_on(desk)
 
 
-@pytest.mark.both_databases
 def test_cancel_order__malformed_arguments_are_refused_by_name(desk: Scenario) -> None:
     place("known")
     version = order("known").version
@@ -165,7 +196,9 @@ def test_cancel_order__malformed_arguments_are_refused_by_name(desk: Scenario) -
         for field, rows in MALFORMED_CANCELS.items()
         for row in rows
     ]
-    problems = [problem for field, row, result in results if (problem := problem_of(result, field, row))]
+    problems = [
+        problem for field, row, result in results if (problem := problem_of(result, field, row))
+    ]
 
     assert problems == []
     assert order("known").version == version
@@ -174,7 +207,11 @@ def test_cancel_order__malformed_arguments_are_refused_by_name(desk: Scenario) -
 
 
 def test_submit_order__an_unknown_symbol_is_denied_where_staff_see_it(desk: Scenario) -> None:
-    for intent_id, symbol in (("unknown", "NOSUCH"), ("letters", "ＢＴＣ"), ("injection", "BTC';--")):
+    for intent_id, symbol in (
+        ("unknown", "NOSUCH"),
+        ("letters", "ＢＴＣ"),
+        ("injection", "BTC';--"),
+    ):
         answer = place(intent_id, symbol=symbol)
         assert (answer["status"], answer["reason_code"]) == ("DENIED", "UNKNOWN_INSTRUMENT")
         assert symbol in answer["reason"]
@@ -208,14 +245,20 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.both_databases
 def test_submit_order__other_arguments_under_a_known_intent_change_nothing(desk: Scenario) -> None:
     place("i-1", LIMIT_BUY)
     before = Order.objects.filter(intent_id="i-1").values().get()
     for field, changes in OTHERS.items():
         with pytest.raises(IntentConflict, match=rf"^{field}: intent 'i-1' is known with "):
             place("i-1", LIMIT_BUY, **changes)
-    same = place("i-1", symbol="BTC/USDT", quantity="00.0100", price="50000", time_in_force="GTC", strategy="other")
+    same = place(
+        "i-1",
+        symbol="BTC/USDT",
+        quantity="00.0100",
+        price="50000",
+        time_in_force="GTC",
+        strategy="other",
+    )
 
     assert same["status"] == "NEW"
     assert Order.objects.filter(intent_id="i-1").values().get() == before
@@ -225,7 +268,7 @@ def test_submit_order__other_arguments_under_a_known_intent_change_nothing(desk:
 
 
 def problem_of(result: Any, field: str, row: dict[str, Any]) -> str:
-    """What is wrong with the answer to a message with this field at fault; empty if nothing is."""
+    """Return the flaw in the answer to a message with a bad field, empty if there is none."""
     answer = result.get(timeout=30, propagate=False)
     shown = {name: repr(value)[:40] for name, value in row.items()}
     if not isinstance(answer, InvalidIntent):

@@ -1,16 +1,16 @@
-"""The whole path inside one test: no broker, no worker; for whoever tests an orchestrator of their own."""
+"""The whole path inside one test without broker or worker, for tests of an orchestrator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from django.db import transaction
 
-from backoffice.celery import app
-from exchanges.gateway import Gateway, install
+from exchanges.binance.gateway import Gateway
+from exchanges.binance.registry import install
 from exchanges.models import ExchangeAccount
 from orders import tasks
 from orders.execution import OrderExecutionService
@@ -18,20 +18,18 @@ from orders.intents import InvalidIntent
 from orders.models import Order
 from tests.harness.simulator import Simulator
 
-BUY: dict[str, Any] = {"symbol": "BTCUSDT", "order_type": "LIMIT", "quantity": "0.01", "price": "50000"}
+BUY: dict[str, Any] = {
+    "symbol": "BTCUSDT",
+    "order_type": "LIMIT",
+    "quantity": "0.01",
+    "price": "50000",
+}
 Capture = Callable[..., AbstractContextManager[list[Callable[[], object]]]]
 
 
-@pytest.fixture(autouse=True)
-def eager() -> Iterator[None]:
-    """As CELERY_TASK_ALWAYS_EAGER=1 does at the start of a process."""
-    before = app.conf.task_always_eager
-    app.conf.task_always_eager = True
-    yield
-    app.conf.task_always_eager = before
+pytestmark = pytest.mark.usefixtures("eager")
 
 
-@pytest.mark.both_databases
 @pytest.mark.django_db
 def test_execute_buy_order__is_placed_when_the_callers_transaction_commits(
     account: ExchangeAccount, simulator: Simulator, django_capture_on_commit_callbacks: Capture
@@ -60,7 +58,6 @@ def test_execute_buy_order__is_not_placed_before_a_commit(
     assert simulator.control.truth().accepted_total() == 0
 
 
-@pytest.mark.both_databases
 @pytest.mark.django_db(transaction=True)
 def test_execute_buy_order__outside_a_transaction_is_placed_at_once(
     account: ExchangeAccount, simulator: Simulator
@@ -72,10 +69,14 @@ def test_execute_buy_order__outside_a_transaction_is_placed_at_once(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_execute_sell_order__rolled_back_is_never_placed(account: ExchangeAccount, simulator: Simulator) -> None:
+def test_execute_sell_order__rolled_back_is_never_placed(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
     def fail() -> None:
         with transaction.atomic():
-            OrderExecutionService("demo").execute_sell_order(intent_id="i-1", **{**BUY, "price": "70000"})
+            OrderExecutionService("demo").execute_sell_order(
+                intent_id="i-1", **{**BUY, "price": "70000"}
+            )
             raise KeyError("the orchestrator's own mistake")
 
     with pytest.raises(KeyError):
@@ -86,9 +87,17 @@ def test_execute_sell_order__rolled_back_is_never_placed(account: ExchangeAccoun
 
 
 @pytest.mark.django_db
-def test_submit_order__returns_what_a_worker_would(account: ExchangeAccount, simulator: Simulator) -> None:
+def test_submit_order__returns_what_a_worker_would(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
     simulator.control.unfreeze()
-    arguments = {"account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "MARKET", "quantity": "0.01"}
+    arguments = {
+        "account": "demo",
+        "symbol": "BTCUSDT",
+        "side": "BUY",
+        "order_type": "MARKET",
+        "quantity": "0.01",
+    }
 
     answer = tasks.submit_order.delay(intent_id="i-1", **arguments).get()
 
@@ -102,7 +111,12 @@ def test_submit_order__returns_what_a_worker_would(account: ExchangeAccount, sim
 def test_errors__of_the_caller_propagate(account: ExchangeAccount) -> None:
     with pytest.raises(InvalidIntent, match=r"^price: is missing"):
         tasks.submit_order.delay(
-            intent_id="i-1", account="demo", symbol="BTCUSDT", side="BUY", order_type="LIMIT", quantity="1"
+            intent_id="i-1",
+            account="demo",
+            symbol="BTCUSDT",
+            side="BUY",
+            order_type="LIMIT",
+            quantity="1",
         )
 
 

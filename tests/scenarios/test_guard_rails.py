@@ -1,4 +1,4 @@
-"""The guard rails on real parts: bans, saturation, the kill switch in a burst, an exchange that dies and comes back."""
+"""The guard rails on real servers: bans, saturation, the kill switch, an exchange that dies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from exchanges import clock
+from exchanges.mirror.instruments import sync_instruments
 from exchanges.models import ExchangeAccount
-from exchanges.services import halt_trading, sync_instruments
+from exchanges.trading_state import halt_trading
 from orders.models import Order
 from tests.harness.processes import ChildProcess, ProcessFactory
 from tests.harness.scenario import Scenario
@@ -36,7 +37,7 @@ WEIGHT_PER_MINUTE = 1200
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", [8, 60])
 def test_ban__four_workers_send_nothing_until_it_is_over(scenario: Scenario, seconds: int) -> None:
-    """Nor does one that is killed and starts anew in the middle of it."""
+    """A worker that is killed and restarted in the middle of it doesn't either."""
     for number in range(3):
         scenario.processes.worker(f"worker-{number}")
     control = scenario.simulator.control
@@ -45,14 +46,22 @@ def test_ban__four_workers_send_nothing_until_it_is_over(scenario: Scenario, sec
     assert place("i-1", place_within_seconds=300)["status"] == "CREATED"
     over_at = clock.monotonic() + seconds - 1
     before = control.truth().requests
-    for answer in send_all((f"i-{n}" for n in range(2, 40)), LIMIT, place_within_seconds=300).values():
+    for answer in send_all(
+        (f"i-{n}" for n in range(2, 40)), LIMIT, place_within_seconds=300
+    ).values():
         assert answer.get(timeout=seconds)["status"] == "CREATED"
     scenario.worker.kill()
     scenario.worker.start(wait=False)
-    sweep_until(lambda: clock.monotonic() > over_at, timeout=seconds + 30, what="the ban is nearly over")
+    sweep_until(
+        lambda: clock.monotonic() > over_at, timeout=seconds + 30, what="the ban is nearly over"
+    )
     assert control.truth().requests == before
     scenario.processes.beat()
-    wait_for(lambda: set(statuses().values()) == {"NEW"}, timeout=60, what="every order is placed after the ban")
+    wait_for(
+        lambda: set(statuses().values()) == {"NEW"},
+        timeout=60,
+        what="every order is placed after the ban",
+    )
     assert control.truth().accepted_total() == 40
 
 
@@ -72,10 +81,14 @@ def test_limits__four_processes_use_a_minute_up_and_are_never_refused(
 ) -> None:
     simulator.control.limits(request_weight=WEIGHT_PER_MINUTE)
     sync_instruments(account)
-    # From anywhere in one minute to the end of the next: one whole minute at least.
+    # From anywhere in one minute to the end of the next, so at least one whole minute.
     askers = [
         processes._run(
-            f"asker-{n}", [sys.executable, "-m", "tests.scenarios.saturate", "demo", "122"], "asking", {}, True
+            f"asker-{n}",
+            [sys.executable, "-m", "tests.scenarios.saturate", "demo", "122"],
+            "asking",
+            {},
+            True,
         )
         for n in range(4)
     ]
@@ -94,8 +107,14 @@ def test_limits__four_processes_use_a_minute_up_and_are_never_refused(
 def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
     processes: ProcessFactory, account: ExchangeAccount, simulator: Simulator, fast_timing: None
 ) -> None:
-    workers = [processes.worker(f"worker-{n}", options=["--pool", "solo"], wait=False) for n in range(8)]
-    wait_for(lambda: all("ready." in worker.output() for worker in workers), timeout=120, what="the workers are ready")
+    workers = [
+        processes.worker(f"worker-{n}", options=["--pool", "solo"], wait=False) for n in range(8)
+    ]
+    wait_for(
+        lambda: all("ready." in worker.output() for worker in workers),
+        timeout=120,
+        what="the workers are ready",
+    )
     simulator.control.limits(orders_10s=100_000)
     simulator.control.faults.add("delay_answer", match=POST_ORDER, times=None, seconds=0.1)
     send_all((f"i-{number}" for number in range(200)), LIMIT)
@@ -108,7 +127,8 @@ def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
     at_halt = sent()
     wait_for(
         lambda: (
-            Order.objects.count() == 200 and not Order.objects.filter(status__in=["CREATED", "PENDING_NEW"]).exists()
+            Order.objects.count() == 200
+            and not Order.objects.filter(status__in=["CREATED", "PENDING_NEW"]).exists()
         ),
         timeout=90,
         what="every order has its answer",
@@ -117,7 +137,9 @@ def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
     found = Counter(statuses().values())
     assert found["NEW"] == simulator.control.truth().accepted_total() == sent()
     assert found["DENIED"] == 200 - found["NEW"] > 0
-    assert set(Order.objects.filter(status="DENIED").values_list("reason_code", flat=True)) == {"HALTED"}
+    assert set(Order.objects.filter(status="DENIED").values_list("reason_code", flat=True)) == {
+        "HALTED"
+    }
 
 
 @pytest.mark.long
@@ -130,7 +152,10 @@ def test_halt__pressed_in_a_burst_stops_all_but_what_is_on_the_wire(
             "body": {"code": -1003, "msg": "Too much request weight used."},
             "headers": {"Retry-After": "60"},
         },
-        {"status": 400, "body": {"code": -1003, "msg": "Way too much request weight used; IP banned."}},
+        {
+            "status": 400,
+            "body": {"code": -1003, "msg": "Way too much request weight used; IP banned."},
+        },
     ],
     ids=["page of the firewall", "429", "-1003"],
 )
@@ -147,6 +172,9 @@ def test_stop__is_obeyed_by_every_process_and_by_cancels_too(
     assert cancel("i-0")["status"] == "NEW"
     sweep_once()
     assert control.truth().requests == before
+    # They would remember this stop in the next test, although Redis is emptied.
+    desk.worker.stop()
+    colleague.stop()
 
 
 def test_breaker__opens_on_an_exchange_in_maintenance_and_heals(scenario: Scenario) -> None:
@@ -156,7 +184,7 @@ def test_breaker__opens_on_an_exchange_in_maintenance_and_heals(scenario: Scenar
     for result in [send(f"i-{number}", LIMIT, place_within_seconds=60) for number in range(1, 25)]:
         result.get(timeout=30)
     tried = placements(scenario)
-    assert tried < 24  # the breaker has spared the exchange the rest
+    assert tried < 24  # the breaker has spared the exchange the others
     assert set(statuses().values()) <= {"NEW", "CREATED", "PENDING_NEW"}
     control.set_maintenance(False)
     settle(timeout=60)

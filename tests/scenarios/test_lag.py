@@ -1,4 +1,4 @@
-"""Stories in which the exchange is behind itself: it executes late, and its queries know less than its engine."""
+"""The exchange lags behind itself: it executes late, and its queries know less than its engine."""
 
 from __future__ import annotations
 
@@ -24,15 +24,21 @@ from tests.scenarios.steps import (
     sweep_until,
 )
 
-# We hang up before the engine's own time is over, and allow the queries to lag by more than the faults below do.
-WORKER_ENV = {"EXCHANGE_REQUEST_TIMEOUT_MS": 700, "EXCHANGE_ENGINE_TIMEOUT_MS": 700, "EXCHANGE_READ_LAG_MS": 3500}
+# We hang up before the engine's time is over, and allow the queries a longer lag than the faults.
+WORKER_ENV = {
+    "EXCHANGE_REQUEST_TIMEOUT_MS": 700,
+    "EXCHANGE_ENGINE_TIMEOUT_MS": 700,
+    "EXCHANGE_READ_LAG_MS": 3500,
+}
 
 
 def test_place__executed_after_our_time_out_is_found(desk: Scenario) -> None:
-    """The request is in the engine's queue, we hang up, and only then it is carried out."""
+    """The request is in the engine's queue when we hang up, and is executed only then."""
     desk.simulator.control.unfreeze()
     late: dict[str, Any] = {"match": POST_ORDER, "seconds": 0.5}
-    desk.simulator.control.faults.add("execute_late_after_disconnect", **late, skip_engine_check=True)
+    desk.simulator.control.faults.add(
+        "execute_late_after_disconnect", **late, skip_engine_check=True
+    )
 
     assert place("i-1", MARKET_BUY)["status"] == "PENDING_NEW"
     assert desk.simulator.control.truth().accepted_total() == 0
@@ -45,7 +51,7 @@ def test_place__executed_after_our_time_out_is_found(desk: Scenario) -> None:
 
 @pytest.mark.long
 def test_place__stuck_before_the_engine_is_refused_there_and_sent_again(desk: Scenario) -> None:
-    """The exchange checks the timestamp again in front of its engine: too late is never."""
+    """The exchange checks the timestamp again before its engine: too late means never."""
     late: dict[str, Any] = {"match": POST_ORDER, "seconds": 0.5}
     desk.simulator.control.faults.add("execute_late_after_disconnect", **late)
 
@@ -57,12 +63,11 @@ def test_place__stuck_before_the_engine_is_refused_there_and_sent_again(desk: Sc
     assert_book_equals_truth(desk, placed=1)
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("arguments", [MARKET_BUY, LIMIT_BUY], ids=["MARKET", "LIMIT"])
 def test_place__invisible_for_three_seconds_with_its_answer_lost_is_waited_for(
     desk: Scenario, arguments: dict[str, Any]
 ) -> None:
-    """Not found, for as long as the queries may lag, is no absence."""
+    """Not found means nothing for as long as the queries may lag."""
     desk.simulator.control.unfreeze()
     desk.simulator.control.faults.add("reset_after", match=POST_ORDER, invisible_for=3)
 
@@ -81,7 +86,9 @@ def test_sync__an_order_still_invisible_is_not_taken_for_missing(desk: Scenario)
     desk.simulator.control.faults.add("none", match=POST_ORDER, invisible_for=3)
 
     assert place("i-1")["status"] == "NEW"
-    counts = app.send_task("orders.sync_open_orders", args=("demo",), ignore_result=False).get(timeout=20)
+    counts = app.send_task("orders.sync_open_orders", args=("demo",), ignore_result=False).get(
+        timeout=20
+    )
 
     assert counts["seen"] == 0, "the exchange does not list it yet"
     assert order("i-1").status == "NEW"
@@ -89,8 +96,8 @@ def test_sync__an_order_still_invisible_is_not_taken_for_missing(desk: Scenario)
     assert_book_equals_truth(desk, placed=1)
 
 
-def test_cancel__an_order_still_invisible_is_cancelled_once_it_shows(desk: Scenario) -> None:
-    """ "Unknown order" is no proof that there is nothing to cancel."""
+def test_cancel__an_order_still_invisible_is_canceled_once_it_shows(desk: Scenario) -> None:
+    """ "Unknown order" doesn't prove that there is nothing to cancel."""
     desk.simulator.control.faults.add("none", match=POST_ORDER, invisible_for=3)
     place("i-1")
 
@@ -104,9 +111,11 @@ def test_cancel__an_order_still_invisible_is_cancelled_once_it_shows(desk: Scena
 
 @pytest.mark.long
 def test_sync__late_evidence_of_a_second_order_cancels_the_younger(desk: Scenario) -> None:
-    """The exchange breaks its own word and executes after all its times are over: people see it, one order stays."""
+    """The exchange executes after all its own limits: people see it, and one order stays."""
     late: dict[str, Any] = {"match": POST_ORDER, "seconds": 6}
-    desk.simulator.control.faults.add("execute_late_after_disconnect", **late, skip_engine_check=True)
+    desk.simulator.control.faults.add(
+        "execute_late_after_disconnect", **late, skip_engine_check=True
+    )
     place("i-1")
     sweep_until(lambda: order("i-1").status == "NEW")
     truth = desk.simulator.control.truth

@@ -6,7 +6,6 @@ import random
 import time
 from datetime import timedelta
 
-import pytest
 from django.conf import settings
 
 from backoffice.celery import app
@@ -30,7 +29,6 @@ from tests.scenarios.steps import (
 )
 
 
-@pytest.mark.both_databases
 def test_submit_order__the_same_message_twice_is_one_order(desk: Scenario) -> None:
     desk.simulator.control.unfreeze()
 
@@ -42,7 +40,6 @@ def test_submit_order__the_same_message_twice_is_one_order(desk: Scenario) -> No
     assert_book_equals_truth(desk, placed=1)
 
 
-@pytest.mark.both_databases
 def test_submit_order__a_hundred_messages_of_twenty_intents_are_twenty_orders(
     desk: Scenario, colleague: ChildProcess
 ) -> None:
@@ -61,7 +58,6 @@ def test_submit_order__a_hundred_messages_of_twenty_intents_are_twenty_orders(
     assert "Traceback" not in desk.worker.output() + colleague.output()
 
 
-@pytest.mark.both_databases
 def test_submit_order__the_same_message_to_two_workers_at_once_is_one_order(
     desk: Scenario, colleague: ChildProcess
 ) -> None:
@@ -78,14 +74,36 @@ def test_submit_order__the_same_message_to_two_workers_at_once_is_one_order(
     assert "Traceback" not in desk.worker.output() + colleague.output()
 
 
+def test_submit_order__by_message_and_directly_at_once_is_one_order(desk: Scenario) -> None:
+    service, intents = OrderExecutionService("demo"), [f"i-{number}" for number in range(30)]
+    limit = {name: LIMIT_BUY[name] for name in ("symbol", "order_type", "quantity", "price")}
+
+    results = [send(intent_id) for intent_id in intents]
+    placed = [
+        service.execute_buy_order(intent_id=intent_id, wait=True, **limit)
+        for intent_id in reversed(intents)
+    ]
+    for result in results:
+        result.get(timeout=60)
+    settle()
+
+    assert len({order.pk for order in placed}) == 30
+    assert statuses() == dict.fromkeys(intents, "NEW")
+    assert placements(desk) == 30
+    assert_book_equals_truth(desk, placed=30)
+
+
 def test_submit_order__a_message_that_waited_too_long_is_not_placed(desk: Scenario) -> None:
-    """Prices move: a late order is a wrong order. Repeated as if it were fresh, it stays what it is."""
+    """Prices move, so a late order is a wrong order. Repeating it doesn't make it fresh."""
     decided_at = clock.now() - timedelta(seconds=settings.PLACE_WITHIN_SECONDS + 1)
 
     late = place("i-1", submitted_at=decided_at.isoformat())
     assert (late["status"], late["reason_code"]) == ("NOT_PLACED", "PAST_DEADLINE")
     assert place("i-1")["status"] == "NOT_PLACED"
-    assert place("i-2", submitted_at=decided_at.isoformat(), place_within_seconds=600)["status"] == "NEW"
+    assert (
+        place("i-2", submitted_at=decided_at.isoformat(), place_within_seconds=600)["status"]
+        == "NEW"
+    )
 
     assert placements(desk) == 1
     assert_book_equals_truth(desk, placed=1)
@@ -97,7 +115,11 @@ def test_place_order__a_message_for_a_stored_order_may_come_to_two_workers(
     service = OrderExecutionService("demo")
     for number in range(15):
         stored = service.execute_buy_order(
-            intent_id=f"i-{number}", symbol="BTCUSDT", order_type="LIMIT", quantity="0.01", price="50000"
+            intent_id=f"i-{number}",
+            symbol="BTCUSDT",
+            order_type="LIMIT",
+            quantity="0.01",
+            price="50000",
         )
         app.send_task("orders.place_order", kwargs={"order_id": str(stored.pk)})
     settle()
@@ -108,8 +130,9 @@ def test_place_order__a_message_for_a_stored_order_may_come_to_two_workers(
     assert colleague.is_alive
 
 
-@pytest.mark.both_databases
-def test_resolve_unconfirmed__overlapping_sweeps_do_the_work_once(desk: Scenario, colleague: ChildProcess) -> None:
+def test_resolve_unconfirmed__overlapping_sweeps_do_the_work_once(
+    desk: Scenario, colleague: ChildProcess
+) -> None:
     desk.simulator.control.faults.add("reset_before", match=POST_ORDER, times=8)
     intents = [f"i-{number}" for number in range(8)]
     for result in [send(intent_id) for intent_id in intents]:
@@ -117,7 +140,9 @@ def test_resolve_unconfirmed__overlapping_sweeps_do_the_work_once(desk: Scenario
     wait_for(lambda: set(statuses().values()) == {"PENDING_NEW"}, what="all are unanswered")
 
     while set(statuses().values()) != {"NEW"}:
-        sweeps = [app.send_task("orders.resolve_unconfirmed", ignore_result=False) for _ in range(6)]
+        sweeps = [
+            app.send_task("orders.resolve_unconfirmed", ignore_result=False) for _ in range(6)
+        ]
         for sweep in sweeps:
             sweep.get(timeout=30)
     settle()
@@ -129,12 +154,16 @@ def test_resolve_unconfirmed__overlapping_sweeps_do_the_work_once(desk: Scenario
 
 
 def test_redis__flushed_with_orders_queued_loses_nothing_that_was_recorded(desk: Scenario) -> None:
-    """A bot that only sent a message repeats it until answered."""
+    """A bot that sends only a message repeats it until it is answered."""
     desk.worker.stop()
     service = OrderExecutionService("demo")
     for number in range(5):
         service.execute_buy_order(
-            intent_id=f"recorded-{number}", symbol="BTCUSDT", order_type="LIMIT", quantity="0.01", price="50000"
+            intent_id=f"recorded-{number}",
+            symbol="BTCUSDT",
+            order_type="LIMIT",
+            quantity="0.01",
+            price="50000",
         )
     for number in range(5):
         send(f"message-{number}")
@@ -170,7 +199,7 @@ def test_redis__away_while_an_order_is_recorded_costs_seconds(desk: Scenario) ->
 
 
 def test_beat__two_of_them_do_the_work_once(scenario: Scenario) -> None:
-    """Nobody sweeps but they."""
+    """No other process sweeps."""
     faults = scenario.simulator.control.faults
     faults.add("reset_before", match=POST_ORDER, times=3)
     faults.add("reset_after", match=POST_ORDER, times=3)
@@ -180,7 +209,11 @@ def test_beat__two_of_them_do_the_work_once(scenario: Scenario) -> None:
     for result in [send(intent_id) for intent_id in intents]:
         assert result.get(timeout=30)["status"] == "PENDING_NEW"
 
-    wait_for(lambda: set(statuses().values()) == {"NEW"}, timeout=30, what="the beats have settled every order")
+    wait_for(
+        lambda: set(statuses().values()) == {"NEW"},
+        timeout=30,
+        what="the beats have settled every order",
+    )
 
     assert ExchangeOrder.objects.count() == 9
     assert placements(scenario) == 9

@@ -1,6 +1,6 @@
-"""The database was restored from an older backup, and the bots repeat their intents: nothing is bought twice.
+"""The database was restored from an older backup and the bots repeat their intents: no second buy.
 
-The exchange would take the same client order id again, as its first order is filled.
+The exchange would take the same client order id again, because its first order is filled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.scenarios.steps import (
 
 @pytest.fixture
 def busy(desk: Scenario) -> Scenario:
-    """A market that fills, and a worker that has worked already."""
+    """Return a market that fills, and a worker that has worked before."""
     desk.simulator.control.unfreeze()
     place("warm-up", MARKET_BUY)
     return desk
@@ -47,7 +47,6 @@ def test_submit__an_intent_whose_rows_are_lost_is_adopted(busy: Scenario) -> Non
     assert_book_equals_truth(busy, placed=2)
 
 
-@pytest.mark.both_databases
 def test_submit__an_intent_whose_rows_are_lost_is_adopted_by_a_fresh_worker(busy: Scenario) -> None:
     assert place("i-1", MARKET_BUY)["status"] == "FILLED"
     busy.worker.kill()
@@ -61,8 +60,12 @@ def test_submit__an_intent_whose_rows_are_lost_is_adopted_by_a_fresh_worker(busy
     assert_book_equals_truth(busy, placed=2)
 
 
-@pytest.mark.parametrize("disconnect", [True, False], ids=["reconnected", "under-the-running-worker"])
-def test_submit__after_an_older_copy_was_restored_every_intent_is_adopted(busy: Scenario, disconnect: bool) -> None:
+@pytest.mark.parametrize(
+    "disconnect", [True, False], ids=["reconnected", "under-the-running-worker"]
+)
+def test_submit__after_an_older_copy_was_restored_every_intent_is_adopted(
+    busy: Scenario, disconnect: bool
+) -> None:
     backup = take_backup()
     intents = [f"i-{number}" for number in range(5)]
     for intent_id in intents:
@@ -78,7 +81,7 @@ def test_submit__after_an_older_copy_was_restored_every_intent_is_adopted(busy: 
 
 
 def test_submit__a_lost_open_order_does_not_hide_an_older_filled_one(busy: Scenario) -> None:
-    """The list of open orders shows the younger one first; the history before it is still unread."""
+    """Open orders show the younger one first, and the history before it is still unread."""
     backup = take_backup()
     place("filled", MARKET_BUY)
     place("open")
@@ -89,13 +92,16 @@ def test_submit__a_lost_open_order_does_not_hide_an_older_filled_one(busy: Scena
     answers = {"filled": place("filled", MARKET_BUY), "open": place("open")}
     settle()
 
-    assert {name: answer["status"] for name, answer in answers.items()} == {"filled": "FILLED", "open": "NEW"}
+    assert {name: answer["status"] for name, answer in answers.items()} == {
+        "filled": "FILLED",
+        "open": "NEW",
+    }
     assert statuses() == {"warm-up": "FILLED", "filled": "FILLED", "open": "NEW"}
     assert_book_equals_truth(busy, placed=3)
 
 
 def test_submit__an_order_found_by_the_sweep_is_remembered_too(busy: Scenario) -> None:
-    """Its answer was lost; the worker that sent it still knows that its claim must be in the database."""
+    """Its answer was lost, and the worker that sent it knows that its claim must be stored."""
     busy.simulator.control.faults.add("reset_after", match=POST_ORDER)
     place("i-1", MARKET_BUY)
     settle()
@@ -120,8 +126,8 @@ def test_submit__an_order_of_a_second_attempt_is_adopted(busy: Scenario) -> None
     assert_book_equals_truth(busy, placed=2)
 
 
-def test_submit__figures_off_the_exchanges_grid_are_recognised(busy: Scenario) -> None:
-    """The exchange shows what it was sent; the intent says what was wished."""
+def test_submit__figures_off_the_exchanges_grid_are_recognized(busy: Scenario) -> None:
+    """The exchange shows the figures as sent, the intent has them as requested."""
     figures: dict[str, Any] = {"quantity": "0.0100049", "price": "50000.009"}
     place("i-1", **figures)
     lose("i-1")
@@ -175,7 +181,9 @@ def test_execute_buy_order__an_intent_that_was_recovered_before_is_adopted(busy:
     assert_book_equals_truth(busy, placed=3)
 
 
-def test_execute_buy_order__other_figures_under_a_recovered_intent_are_denied(busy: Scenario) -> None:
+def test_execute_buy_order__other_figures_under_a_recovered_intent_are_denied(
+    busy: Scenario,
+) -> None:
     place("i-1", MARKET_BUY)
     lose("i-1")
 
@@ -189,7 +197,7 @@ def test_execute_buy_order__other_figures_under_a_recovered_intent_are_denied(bu
 
 
 def test_sweep__a_backup_from_before_the_sending_is_brought_up_to_date(busy: Scenario) -> None:
-    """The backup holds the intent as recorded and not sent; its deadline has passed when it is restored."""
+    """The backup has the intent as recorded and unsent. Its deadline is over at the restore."""
     busy.worker.pause()
     OrderExecutionService("demo").execute_buy_order(
         intent_id="i-1", symbol="BTCUSDT", order_type="MARKET", quantity=MARKET_BUY["quantity"]
@@ -210,4 +218,8 @@ def test_sweep__a_backup_from_before_the_sending_is_brought_up_to_date(busy: Sce
     assert placements(busy) == 3
     assert_book_equals_truth(busy, placed=3)
     found = ReconciliationBreak.objects.get(order=order("i-1"))
-    assert (found.kind, found.details["held"], found.details["is"]) == ("LATE_EVIDENCE", "NOT_PLACED", "FILLED")
+    assert (found.kind, found.details["held"], found.details["is"]) == (
+        "LATE_EVIDENCE",
+        "NOT_PLACED",
+        "FILLED",
+    )

@@ -1,4 +1,6 @@
-"""Sentinels for key and secret are planted, everything goes wrong, and then they are looked for everywhere."""
+"""Plant sentinels for key, secret, password and token, let everything go wrong, and look for them
+everywhere: logs of every process in both forms, database, Redis, pages, metrics and results.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +9,68 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
 from backoffice.celery import app
-from backoffice.embedded import free_port
+from backoffice.local.embedded import free_port
 from exchanges.models import Environment, ExchangeAccount
 from tests.harness.processes import ChildProcess, ProcessFactory
 from tests.harness.redis import TestRedis
 from tests.harness.simulator import Simulator
-from tests.scenarios.steps import DELETE_ORDER, GET_ORDER, LIMIT_BUY, POST_ORDER, send, send_cancel, sweep_once
+from tests.scenarios.steps import (
+    DELETE_ORDER,
+    GET_ORDER,
+    LIMIT_BUY,
+    POST_ORDER,
+    send,
+    send_cancel,
+    sweep_once,
+)
 
 KEY = "SENTINELkeySENTINELkeySENTINELkeySENTINELkeySENTINELkeySENTINELk"
 SECRET = "SENTINELsecretSENTINELsecretSENTINELsecretSENTINELsecretSENTINEL"
 WRONG_SECRET = "SENTINELwrongSENTINELwrongSENTINELwrongSENTINELwrongSENTINELwron"
+PASSWORD = "SENTINELpasswordSENTINEL"
+TOKEN = "SENTINELtokenSENTINELtoken"
 SIGNED = re.compile(r"signature[\"'=:\s]+[0-9A-Za-z%+/]{16,}", re.IGNORECASE)
 
 FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "reset_after"},
     {"action": "reset_before"},
-    {"action": "respond", "status": 503, "body": {"code": -1007, "msg": "Timeout"}, "execute": False},
+    {
+        "action": "respond",
+        "status": 503,
+        "body": {"code": -1007, "msg": "Timeout"},
+        "execute": False,
+    },
     {"action": "garbage", "kind": "html"},
     {"action": "garbage", "kind": "cut"},
     {"action": "never_answer"},
     {"action": "rate_limited", "retry_after": 1},
-    # An exchange, or a proxy in front of it, that repeats what it was sent.
-    {"action": "respond", "status": 400, "body": {"code": -1022, "msg": f"signature=abcdef0123456789 of {KEY}"}},
-    {"action": "respond", "status": 502, "body": f"<html>{KEY} timestamp=1&signature=0123456789abcdef</html>"},
+    # An exchange, or a proxy before it, that repeats the request.
+    {
+        "action": "respond",
+        "status": 400,
+        "body": {"code": -1022, "msg": f"signature=abcdef0123456789 of {KEY}"},
+    },
+    {
+        "action": "respond",
+        "status": 502,
+        "body": f"<html>{KEY} timestamp=1&signature=0123456789abcdef</html>",
+    },
 )
 
 
 @pytest.fixture
-def accounts(account: ExchangeAccount, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """`demo` works, `wrong` signs with another secret, `away` has nobody at its address, `bare` has no secret."""
+def accounts(
+    account: ExchangeAccount, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Make `demo`, `wrong` (wrong secret), `away` (no server) and `bare` (no secret)."""
     simulator.control.add_key("main", KEY, SECRET)
     nobody = f"http://127.0.0.1:{free_port()}"
     for name, secret, url in (
@@ -54,11 +83,30 @@ def accounts(account: ExchangeAccount, simulator: Simulator, monkeypatch: pytest
         monkeypatch.setenv(f"EXCHANGE_{name.upper()}_API_SECRET", secret)
         monkeypatch.setenv(f"EXCHANGE_{name.upper()}_REST_URL", url)
         monkeypatch.setenv(f"EXCHANGE_{name.upper()}_WS_URL", url.replace("http", "ws"))
-        ExchangeAccount.objects.get_or_create(name=name, defaults={"environment": Environment.SIMULATOR})
+        ExchangeAccount.objects.get_or_create(
+            name=name, defaults={"environment": Environment.SIMULATOR}
+        )
     return ["demo", "wrong", "away", "bare"]
 
 
+def crash(port: int, account: str) -> Iterator[str]:
+    """Sign in, ask for metrics, and return the answers of the web process."""
+    base = f"http://127.0.0.1:{port}"
+    with requests.Session() as person:
+        form = person.get(f"{base}/admin/login/", timeout=20)
+        yield form.text
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form.text)
+        assert token is not None
+        fields = {"username": account, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
+        yield person.post(f"{base}/admin/login/?next=/admin/", data=fields, timeout=20).text
+        for header in (f"Bearer {TOKEN}", f"Bearer {TOKEN}x", "Bearer"):
+            for path in ("/metrics", "/readyz"):
+                headers = {"Authorization": header}
+                yield person.get(base + path, headers=headers, timeout=20).text
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("as_json", ["on", "off"])
 def test_secrets__are_nowhere_after_everything_went_wrong(
     accounts: list[str],
     processes: ProcessFactory,
@@ -66,14 +114,33 @@ def test_secrets__are_nowhere_after_everything_went_wrong(
     redis_server: TestRedis,
     fast_timing: None,
     admin_client: Client,
+    as_json: str,
 ) -> None:
-    worker = processes.worker(env={"LOG_LEVEL": "DEBUG"})
+    env = {"LOG_LEVEL": "DEBUG", "LOG_JSON": as_json, "METRICS_TOKEN": TOKEN, "PLAIN_HTTP": "on"}
+    User.objects.create_superuser("boss", password=PASSWORD)
+    port = free_port()
+    worker = processes.worker(env=env)
+    others = [
+        processes.beat(env=env),
+        processes.command("listen_user_stream", env=env, wait=False),
+        processes.program(
+            "web",
+            *("-m", "uvicorn", "backoffice.asgi:application", "--port", str(port)),
+            *("--lifespan", "off"),
+            ready="running on",
+            env=env,
+        ),
+    ]
     answers = [str(answer) for answer in go_wrong(accounts, simulator)]
+    answers += crash(port, "nobody")
+    answers += crash(port, "boss")
 
     assert "place" in worker.output(), "the log is at its most talkative"
+    assert "listen_user_stream" in others[1].argv
     places = {
         "answers": "\n".join(answers),
         "log": worker.output(),
+        **{f"log of {process.name}": process.output() for process in others},
         **dict(tables()),
         **dict(redis_contents(redis_server)),
         **dict(pages(admin_client)),
@@ -102,7 +169,11 @@ def go_wrong(accounts: list[str], simulator: Simulator) -> Iterator[Any]:
     simulator.control.revoke_key(KEY)
     yield send("revoked").get(timeout=30, propagate=False)
     for name in accounts:
-        for task in ("orders.sync_open_orders", "exchanges.sync_balances", "exchanges.sync_instruments"):
+        for task in (
+            "orders.sync_open_orders",
+            "exchanges.sync_balances",
+            "exchanges.sync_instruments",
+        ):
             app.send_task(task, args=(name,))
     sweep_once()
 
@@ -117,7 +188,7 @@ def tables() -> Iterator[tuple[str, str]]:
 def redis_contents(server: TestRedis) -> Iterator[tuple[str, str]]:
     with server.client() as client:
         read: dict[str, Callable[[str], object]] = {
-            "none": lambda key: None,  # it ran out since it was listed
+            "none": lambda key: None,  # it expired after it was listed
             "string": client.get,
             "hash": client.hgetall,
             "list": lambda key: client.lrange(key, 0, -1),
@@ -141,8 +212,12 @@ def pages(client: Client) -> Iterator[tuple[str, str]]:
 
 
 def secrets_in(text: str) -> list[str]:
-    """Each place, with what stands around it."""
-    found = [match.start() for pattern in (re.compile("SENTINEL[a-z]"), SIGNED) for match in pattern.finditer(text)]
+    """Return each hit with the text around it."""
+    found = [
+        match.start()
+        for pattern in (re.compile("SENTINEL[a-z]"), SIGNED)
+        for match in pattern.finditer(text)
+    ]
     return [text[max(0, place - 300) : place + 100] for place in found[:3]]
 
 

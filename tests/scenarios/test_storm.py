@@ -1,4 +1,4 @@
-"""Everything at once, by a seed: faults on every call, workers killed, the broker flushed, the database restarted."""
+"""Everything at once, by a seed: faults, killed workers, a flushed broker, a restarted database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from tests.harness.processes import ChildProcess
 from tests.harness.scenario import Scenario
 from tests.harness.waiting import wait_for
 from tests.scenarios.asserting import assert_book_equals_truth
-from tests.scenarios.steps import LIMIT_BUY, MARKET_BUY, cancel, place, send, send_cancel, settle, statuses
+from tests.scenarios.steps import (
+    LIMIT_BUY,
+    MARKET_BUY,
+    cancel,
+    place,
+    send,
+    send_cancel,
+    settle,
+    statuses,
+)
 
 INTENTS = 60
 UNKNOWN = {"code": -1007, "msg": "Timeout waiting for response from backend server."}
@@ -55,8 +64,15 @@ def test_storm__leaves_every_intent_placed_once_and_the_book_true(
     control.unfreeze()
     control.faults.script(
         [
-            {"match": {"api": "rest", "path": path}, "random": {"seed": seed, "rate": rate, "actions": ACTIONS}}
-            for path, rate in (("/api/v3/order", 0.35), ("/api/v3/allOrders", 0.2), ("/api/v3/myTrades", 0.2))
+            {
+                "match": {"api": "rest", "path": path},
+                "random": {"seed": seed, "rate": rate, "actions": ACTIONS},
+            }
+            for path, rate in (
+                ("/api/v3/order", 0.35),
+                ("/api/v3/allOrders", 0.2),
+                ("/api/v3/myTrades", 0.2),
+            )
         ]
     )
     intents = {f"i-{number}": generator.choice(ARGUMENTS) for number in range(INTENTS)}
@@ -70,7 +86,15 @@ def test_storm__leaves_every_intent_placed_once_and_the_book_true(
             send_cancel(intent_id, requested_by="anna")
         if number % 20 == 10:
             disturb(desk, colleague, generator)
-    wait_for(lambda: len(statuses()) >= INTENTS // 4, timeout=60, what="the storm is on")
+
+    def is_on() -> bool:
+        """Repeat what a flush may have lost, like a bot, until a quarter of it is known."""
+        known = statuses()
+        for intent_id in intents.keys() - known.keys():
+            send(intent_id, intents[intent_id], place_within_seconds=60)
+        return len(known) >= INTENTS // 4
+
+    wait_for(is_on, timeout=60, every=1, what="the storm is on")
     control.faults.clear()
 
     for intent_id, arguments in intents.items():
@@ -85,7 +109,11 @@ def test_storm__leaves_every_intent_placed_once_and_the_book_true(
         *("CANCELED", "FILLED", "EXPIRED", "NOT_PLACED")
     }
     assert_book_equals_truth(desk, placed=control.truth().accepted_total())
-    harmless = {BreakKind.LATE_EVIDENCE, BreakKind.FILL_GAP, BreakKind.MISSING_AT_EXCHANGE}
+    # An order whose question got no answer rests for a minute, and says so by UNREADABLE_REPORT.
+    harmless = {
+        *(BreakKind.LATE_EVIDENCE, BreakKind.FILL_GAP),
+        *(BreakKind.MISSING_AT_EXCHANGE, BreakKind.UNREADABLE_REPORT),
+    }
     assert not ReconciliationBreak.objects.exclude(kind__in=harmless).exists()
 
 
@@ -93,7 +121,7 @@ def disturb(desk: Scenario, colleague: ChildProcess, generator: random.Random) -
     what = generator.choice(("worker", "colleague", "redis", "database"))
     if what == "redis":
         desk.redis.flush()
-    elif what == "database" and desk.postgres is not None:
+    elif what == "database":
         connections.close_all()
         desk.postgres.restart()
     else:
@@ -103,11 +131,13 @@ def disturb(desk: Scenario, colleague: ChildProcess, generator: random.Random) -
 
 
 def wait_until_answered(intent_id: str, arguments: dict[str, Any]) -> None:
-    """A bot repeats its message until it has an answer."""
+    """Repeat the message until it is answered, like a bot."""
 
     def is_answered() -> bool:
         try:
-            return bool(send(intent_id, arguments, place_within_seconds=60).get(timeout=5)["status"])
+            return bool(
+                send(intent_id, arguments, place_within_seconds=60).get(timeout=5)["status"]
+            )
         except ResultTimeout:
             return False
 

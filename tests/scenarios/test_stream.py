@@ -1,4 +1,4 @@
-"""The user data stream on real parts: simulator, PostgreSQL, and the listener as a process."""
+"""The user data stream on real servers: simulator, PostgreSQL, and the listener as a process."""
 
 from __future__ import annotations
 
@@ -8,29 +8,20 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from pytest_django.fixtures import Settings
 
-from exchanges import clock
 from exchanges.models import Balance, StreamState
-from orders import services
-from orders.intents import parse_intent
 from orders.models import Order
 from tests.harness.waiting import wait_for
+from tests.steps import submit
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def submit(intent_id: str = "i-1", **changes: Any) -> Order:
-    given = {
-        "intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY", "order_type": "LIMIT",
-        "quantity": "0.01", "price": "50000", **changes,
-    }  # fmt: skip
-    return services.submit_order(parse_intent(given, now=clock.now()))
 
 
 @pytest.fixture
 def listener(account: Any, simulator: Any, processes: Any) -> Any:
     simulator.control.set_price("BTCUSDT", "60000")
-    # Its second look is over, too: whatever comes from now on, the stream has brought.
+    # Its second comparison is over, so later changes come from the stream.
     return processes.command("listen_user_stream", ready="account_reconciled")
 
 
@@ -42,7 +33,9 @@ def test_listener__a_fill_arrives_without_any_query(listener: Any, simulator: An
     order = submit()
     client_order_id = order.exchange_orders.get().client_order_id
     simulator.control.fill("BTCUSDT", client_order_id=client_order_id, quantity="0.004")
-    wait_for(lambda: Order.objects.get(pk=order.pk).status == "PARTIALLY_FILLED", what="the partial fill")
+    wait_for(
+        lambda: Order.objects.get(pk=order.pk).status == "PARTIALLY_FILLED", what="the partial fill"
+    )
     simulator.control.fill("BTCUSDT", client_order_id=client_order_id)
     wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", what="the fill")
     order.refresh_from_db()
@@ -59,7 +52,11 @@ def test_listener__what_happened_while_cut_off_is_caught_up(listener: Any, simul
     order = submit()
     simulator.control.disconnect_streams(reset=True)
     simulator.control.fill("BTCUSDT", client_order_id=order.exchange_orders.get().client_order_id)
-    wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", timeout=20, what="the fill after the cut")
+    wait_for(
+        lambda: Order.objects.get(pk=order.pk).status == "FILLED",
+        timeout=20,
+        what="the fill after the cut",
+    )
     wait_for(is_in_sync, timeout=20, what="in sync again")
 
 
@@ -70,11 +67,14 @@ def test_listener__a_strangers_order_is_recorded_as_external(listener: Any, simu
         {
             "apiKey": simulator.api_key,
             "secret": simulator.api_secret,
-            "urls": {"api": {"public": f"{simulator.url}/api/v3", "private": f"{simulator.url}/api/v3"}},
+            "urls": {
+                "api": {"public": f"{simulator.url}/api/v3", "private": f"{simulator.url}/api/v3"}
+            },
         }
     )
     exchange.private_post_order(
-        {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01",
+        {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "GTC",
+         "quantity": "0.01",
          "price": "51000", "newClientOrderId": "by-hand"}
     )  # fmt: skip
     wait_for(lambda: Order.objects.filter(is_external=True).exists(), what="the external order")
@@ -87,7 +87,11 @@ def test_listener__stops_within_seconds_on_sigterm(listener: Any) -> None:
     wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
     assert listener.running.returncode == 0
     state = StreamState.objects.get()
-    assert (state.connected_since, state.in_sync_since, state.reason) == (None, None, "the listener has stopped")
+    assert (state.connected_since, state.in_sync_since, state.reason) == (
+        None,
+        None,
+        "the listener has stopped",
+    )
 
 
 def test_listener__stops_within_seconds_while_it_waits_for_an_answer(
@@ -103,7 +107,10 @@ def test_listener__stops_within_seconds_while_it_waits_for_an_answer(
     wait_for(lambda: not listener.is_alive, timeout=5, what="the listener has stopped")
 
 
-def test_listener__its_state_is_shown_in_the_admin_and_to_machines(listener: Any, admin_client: Client) -> None:
+def test_listener__its_state_is_shown_in_the_admin_and_to_machines(
+    listener: Any, admin_client: Client, settings: Settings
+) -> None:
+    settings.METRICS_OPEN = True
     account = StreamState.objects.get().account
     page = f"/admin/exchanges/exchangeaccount/{account.pk}/change/"
     assert "in sync" in admin_client.get(page).content.decode()
@@ -119,12 +126,19 @@ def test_listener__its_state_is_shown_in_the_admin_and_to_machines(listener: Any
 def test_listener__a_refused_key_is_told(account: Any, simulator: Any, processes: Any) -> None:
     simulator.control.revoke_key(simulator.api_key)
     processes.command("listen_user_stream", ready="stream_terminated")
-    wait_for(lambda: StreamState.objects.filter(reason__startswith="stopped").exists(), what="the reason")
+    wait_for(
+        lambda: StreamState.objects.filter(reason__startswith="stopped").exists(), what="the reason"
+    )
 
 
-def test_worker__compares_every_account_when_it_starts(account: Any, simulator: Any, processes: Any) -> None:
+def test_worker__compares_every_account_when_it_starts(
+    account: Any, simulator: Any, processes: Any
+) -> None:
     simulator.control.set_price("BTCUSDT", "60000")
     order = submit()
     simulator.control.fill("BTCUSDT", client_order_id=order.exchange_orders.get().client_order_id)
     processes.worker(env={"RECONCILE_AT_START": "on"})
-    wait_for(lambda: Order.objects.get(pk=order.pk).status == "FILLED", what="caught up with by the worker's start")
+    wait_for(
+        lambda: Order.objects.get(pk=order.pk).status == "FILLED",
+        what="caught up with by the worker's start",
+    )

@@ -9,7 +9,7 @@ from django.db import DatabaseError, connections
 
 
 class Command(check.Command):
-    """Django leaves the database out unless it is named; what is wrong with an account shows only there."""
+    """Check the accounts in the database too, which Django leaves out unless it is named."""
 
     def handle(self, *app_labels: Any, **options: Any) -> None:
         if options["databases"] is None and self._database_answers():
@@ -20,6 +20,8 @@ class Command(check.Command):
         try:
             connections["default"].ensure_connection()
         except DatabaseError as error:
-            self.stderr.write(f"The database does not answer, its accounts are not looked at ({type(error).__name__}).")
+            self.stderr.write(
+                f"The database does not answer ({type(error).__name__}). Accounts are not checked."
+            )
             return False
         return True

@@ -12,7 +12,10 @@ from exchanges.simulator import cli
 
 
 class Command(BaseCommand):
-    help = "Run the exchange simulator alone, until Ctrl-C or SIGTERM. It needs no database and no broker."
+    help = (
+        "Run the exchange simulator alone, until Ctrl-C or SIGTERM."
+        " It needs no database and no broker."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:

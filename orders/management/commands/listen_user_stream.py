@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from exchanges.collector import collect_seldom
+from exchanges.checks import refuse_danger
 from exchanges.models import ExchangeAccount
-from orders.listener import listen_forever
+from orders.stand_in import neglected_accounts, stand_in
+from orders.stream.listener import Duties, listen_forever
 
 
 class Command(BaseCommand):
@@ -18,8 +19,8 @@ class Command(BaseCommand):
         parser.add_argument("--account", help="only this account")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        refuse_danger()
         name = options["account"]
         if name is not None and not ExchangeAccount.objects.filter(name=name).exists():
             raise CommandError(f"there is no account named {name!r}")
-        collect_seldom()
-        listen_forever(name)
+        listen_forever(name, Duties(neglected_accounts, stand_in))

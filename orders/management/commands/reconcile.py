@@ -1,4 +1,4 @@
-"""Compares accounts with the exchange, repairs what evidence decides, and names what it does not."""
+"""Compare accounts with the exchange, repair what evidence decides, and print open breaks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
-from orders.compare import reconcile_account
-from orders.management.shell import account_named, one_line_errors
+from orders.management.helpers import account_named, one_line_errors
 from orders.models import ReconciliationBreak
+from orders.reconciliation.account import reconcile_account
 
 
 class Command(BaseCommand):
     help = (
-        "Compare an account, or every enabled one, with the exchange; repair what can be repaired, and print the breaks"
-        " that are open. Exit status 1 if an account could not be compared."
+        "Compare one account, or every enabled one, with the exchange, repair the differences, and"
+        " print the open breaks. Exit status 1 if an account could not be compared."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -49,23 +49,30 @@ class Command(BaseCommand):
             for item in row["breaks"]:
                 intent = f" of intent {item['intent_id']}" if item["intent_id"] else ""
                 details = json.dumps(item["details"], sort_keys=True)
-                self.stdout.write(
-                    f"  {item['opened_at']:%Y-%m-%d %H:%M:%S} {item['kind']} {item['subject']}{intent} {details}"
-                )
+                break_ = f"{item['kind']} {item['subject']}{intent} {details}"
+                self.stdout.write(f"  {item['opened_at']:%Y-%m-%d %H:%M:%S} {break_}")
 
 
 def compare(account: ExchangeAccount) -> dict[str, Any]:
-    """One account's comparison: what was done, or why it could not be, and the breaks that are open then."""
+    """Compare one account. Return its counts or error, and its open breaks."""
     counts, error = dict[str, int](), ""
     try:
         counts = reconcile_account(account)
     except GatewayError as problem:
         error = f"{type(problem).__name__}: {problem}"
-    return {"account": account.name, "error": error, "counts": counts, "breaks": open_breaks(account)}
+    return {
+        "account": account.name,
+        "error": error,
+        "counts": counts,
+        "breaks": open_breaks(account),
+    }
 
 
 def open_breaks(account: ExchangeAccount) -> list[dict[str, Any]]:
-    rows = ReconciliationBreak.objects.filter(account=account, resolved_at__isnull=True).select_related("order")
+    """Return the account's open breaks, oldest first."""
+    rows = ReconciliationBreak.objects.filter(
+        account=account, resolved_at__isnull=True
+    ).select_related("order")
     return [
         {
             "kind": row.kind,
@@ -81,7 +88,7 @@ def open_breaks(account: ExchangeAccount) -> list[dict[str, Any]]:
 
 def _done(counts: dict[str, int]) -> str:
     if counts.get("skipped"):
-        return "another process is comparing it right now"
+        return "another process is comparing this account right now"
     return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
 
 

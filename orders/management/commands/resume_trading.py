@@ -1,4 +1,4 @@
-"""Lifts a halt from the shell. Needs the database alone."""
+"""Resume trading from the shell. Needs only the database."""
 
 from __future__ import annotations
 
@@ -7,37 +7,63 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from exchanges import services
-from exchanges.models import ExchangeAccount, TradingHalt, TradingState
-from orders.management.shell import account_named, one_line_errors, shell_actor
+from exchanges import trading_state
+from exchanges.checks import refuse_danger
+from exchanges.models import ExchangeAccount, ScopedHalt, TradingHalt, TradingState
+from exchanges.scoped_halts import resume_scope
+from orders.management.helpers import one_line_errors, scope_of, scope_text, shell_actor
+from orders.stopping import Scope
 
 
 class Command(BaseCommand):
-    help = "Lift the halt of one account, or that of all trading; accounts that were halted by themselves stay so."
+    help = (
+        "Lift the halt of one account, of a symbol or strategy, or the global halt. Accounts halted"
+        " on their own stay halted."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--account", help="default: the halt of all trading")
-        parser.add_argument("--reason", required=True, help="why it may go on")
+        parser.add_argument("--account", help="default: the global halt")
+        parser.add_argument("--symbol", default="", help="the halt of this symbol")
+        parser.add_argument("--strategy", default="", help="the halt of this strategy")
+        parser.add_argument("--reason", required=True, help="reason for resuming")
         parser.add_argument(
-            "--despite-unsafe-key-as", metavar="SUPERUSER", help="who answers for a live account whose key is not safe"
+            "--despite-unsafe-key-as",
+            metavar="SUPERUSER",
+            help="superuser who takes responsibility for a live account whose key is not safe",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        refuse_danger()
         if not options["reason"].strip():
-            raise CommandError("reason: say why")
+            raise CommandError("A reason is required.")
         with one_line_errors():
-            account = account_named(options["account"]) if options["account"] else None
+            scope = scope_of(options)
+            if scope.symbol or scope.strategy:
+                self._resume_scope(scope, options["reason"])
+                return
+            account = scope.account
             superuser = options["despite_unsafe_key_as"]
             actor = _superuser(superuser) if superuser else shell_actor()
             try:
-                services.resume_trading(
-                    account=account, reason=options["reason"], actor=actor, despite_unsafe_key=bool(superuser)
+                trading_state.resume_trading(
+                    account=account,
+                    reason=options["reason"],
+                    actor=actor,
+                    despite_unsafe_key=bool(superuser),
                 )
-            except services.UnsafeAccount as unsafe:
-                raise CommandError(str(unsafe)) from None
+            except (trading_state.UnsafeAccount, trading_state.NewerHalt) as refusal:
+                raise CommandError(str(refusal)) from None
             self.stdout.write(f"Resumed: {account or 'all trading'}.")
             for line in _still_halted(account):
                 self.stdout.write(line)
+
+    def _resume_scope(self, scope: Scope, reason: str) -> None:
+        row = ScopedHalt.objects.filter(
+            account=scope.account, symbol=scope.symbol, strategy=scope.strategy
+        ).first()
+        if row is None or not resume_scope(row, reason=reason, actor=shell_actor()):
+            raise CommandError(f"{scope_text(scope)} has no halt of its own.")
+        self.stdout.write(f"Resumed: {scope_text(scope)}.")
 
 
 def _superuser(name: str) -> str:
@@ -48,10 +74,12 @@ def _superuser(name: str) -> str:
 
 
 def _still_halted(account: ExchangeAccount | None) -> list[str]:
-    """What keeps the resumed accounts from trading nevertheless."""
+    """Return a line for each other halt that still keeps the accounts from trading."""
     everything = TradingHalt.objects.filter(pk=TradingHalt.ROW, is_halted=True).first()
     lines = [f"All trading is still halted: {everything.reason}"] if everything else []
     if account is None:
         rows = ExchangeAccount.objects.filter(is_enabled=True, trading_state=TradingState.HALTED)
-        lines += [f"{row.name} is still halted by itself: {row.trading_state_reason}" for row in rows]
+        lines += [
+            f"{row.name} is still halted on its own: {row.trading_state_reason}" for row in rows
+        ]
     return lines

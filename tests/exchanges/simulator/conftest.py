@@ -1,4 +1,4 @@
-"""A simulator in a thread, and a client that signs by hand and shares no code with it."""
+"""Run a simulator in a thread, with a client that signs by hand and shares no code with it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 from exchanges.simulator.client import ControlClient
-from exchanges.simulator.exchange import Exchange, Settings
-from exchanges.simulator.limits import LimitSettings
-from exchanges.simulator.model import OrderLimit, units
-from exchanges.simulator.server import ThreadedSimulator
+from exchanges.simulator.engine.types import OrderLimit, units
+from exchanges.simulator.exchange.exchange import Exchange, Settings
+from exchanges.simulator.exchange.rate_limits import LimitSettings
+from exchanges.simulator.server.server import ThreadedSimulator
 
 KEY = "test-key"
 SECRET = "test-secret"
@@ -33,7 +33,9 @@ def sign_text(secret: str | PrivateKey, payload: str) -> str:
         return hmac.new(secret.encode(), payload.encode(), hashlib.sha256).hexdigest()
     if isinstance(secret, ed25519.Ed25519PrivateKey):
         return base64.b64encode(secret.sign(payload.encode())).decode()
-    return base64.b64encode(secret.sign(payload.encode(), padding.PKCS1v15(), hashes.SHA256())).decode()
+    return base64.b64encode(
+        secret.sign(payload.encode(), padding.PKCS1v15(), hashes.SHA256())
+    ).decode()
 
 
 def now_ms() -> int:
@@ -42,7 +44,7 @@ def now_ms() -> int:
 
 @dataclass
 class RawClient:
-    """HTTP requests as a client of the documented API makes them."""
+    """Send HTTP requests as a client of the documented API does."""
 
     url: str
     key: str = KEY
@@ -53,8 +55,12 @@ class RawClient:
     def __post_init__(self) -> None:
         self.session.trust_env = False
 
-    def public(self, path: str, params: Mapping[str, Any] | None = None, **options: Any) -> requests.Response:
-        return self.session.get(f"{self.url}/api/v3/{path}", params=params, timeout=self.timeout, **options)
+    def public(
+        self, path: str, params: Mapping[str, Any] | None = None, **options: Any
+    ) -> requests.Response:
+        return self.session.get(
+            f"{self.url}/api/v3/{path}", params=params, timeout=self.timeout, **options
+        )
 
     def signed(
         self,
@@ -66,8 +72,16 @@ class RawClient:
         headers: Mapping[str, str] | None = None,
         signature: str | None = None,
     ) -> requests.Response:
-        """`params` go into the query, `body` into the form; a timestamp is added to the query."""
-        query = urlencode({**(params or {}), **({} if params and "timestamp" in params else {"timestamp": now_ms()})})
+        """Send a signed request.
+
+        `params` go into the query, with a timestamp, and `body` goes into the form.
+        """
+        query = urlencode(
+            {
+                **(params or {}),
+                **({} if params and "timestamp" in params else {"timestamp": now_ms()}),
+            }
+        )
         form = urlencode(body or {})
         signed = signature if signature is not None else sign_text(self.secret, query + form)
         prefix = "" if path.startswith("/") else "/api/v3/"
@@ -84,7 +98,10 @@ class RawClient:
         )
 
     def place(self, **params: Any) -> requests.Response:
-        """A LIMIT BUY of 0.01 BTC at 50000 unless `params` say otherwise; None leaves a parameter out."""
+        """Place a LIMIT BUY of 0.01 BTC at 50000, changed by `params`.
+
+        None leaves a parameter out.
+        """
         order: dict[str, Any] = {
             "symbol": "BTCUSDT",
             "side": "BUY",
@@ -94,7 +111,9 @@ class RawClient:
             "price": "50000",
         }
         order |= params
-        return self.signed("POST", "order", {name: value for name, value in order.items() if value is not None})
+        return self.signed(
+            "POST", "order", {name: value for name, value in order.items() if value is not None}
+        )
 
     def order(self, client_order_id: str, symbol: str = "BTCUSDT") -> requests.Response:
         return self.signed("GET", "order", {"symbol": symbol, "origClientOrderId": client_order_id})
@@ -119,7 +138,10 @@ def threaded() -> Iterator[ThreadedSimulator]:
 
 @pytest.fixture
 def sim(threaded: ThreadedSimulator) -> Iterator[ThreadedSimulator]:
-    """The simulator as if just started, with a frozen book; no request of the test may have failed inside."""
+    """Return a freshly reset simulator with a frozen book.
+
+    Fails afterwards if a request of the test failed inside of it.
+    """
     control = ControlClient(threaded.url)
     control.reset()
     yield threaded

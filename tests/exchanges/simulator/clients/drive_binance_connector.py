@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""The older official `binance-connector`: REST with three kinds of key, WebSocket API with callbacks."""
+"""Drive the older official `binance-connector`.
+
+REST with three kinds of keys, and the WebSocket API with callbacks.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,20 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from support import CONFIG, control, fault, raises, truth_accepted, until
 
 SYMBOL = "BTCUSDT"
-ORDER = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": 0.01, "price": 50000}
+ORDER = {
+    "symbol": SYMBOL,
+    "side": "BUY",
+    "type": "LIMIT",
+    "timeInForce": "GTC",
+    "quantity": 0.01,
+    "price": 50000,
+}
 
 
 def client(key: str = "", secret: str = "", **options: Any) -> Any:
-    return Spot(key or CONFIG["key"], secret or CONFIG["secret"], base_url=CONFIG["rest_url"], **options)
+    return Spot(
+        key or CONFIG["key"], secret or CONFIG["secret"], base_url=CONFIG["rest_url"], **options
+    )
 
 
 def check_rest(api: Any) -> None:

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""The official `binance-sdk-spot`: REST, WebSocket API, user stream through a reconnect."""
+"""Drive the official `binance-sdk-spot`: REST, WebSocket API, user stream through a reconnect."""
 
 from __future__ import annotations
 
@@ -22,11 +22,22 @@ from support import CONFIG, Complaints, control, fault, raises, truth_accepted
 
 COMPLAINTS = Complaints("did not match", "Failed to parse", "Error in callback")
 SYMBOL = "BTCUSDT"
-ORDER = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "time_in_force": "GTC", "quantity": 0.01, "price": 50000}
+ORDER = {
+    "symbol": SYMBOL,
+    "side": "BUY",
+    "type": "LIMIT",
+    "time_in_force": "GTC",
+    "quantity": 0.01,
+    "price": 50000,
+}
 
 
 def rest(**changes: Any) -> Any:
-    options = {"api_key": CONFIG["key"], "api_secret": CONFIG["secret"], "base_path": CONFIG["rest_url"]}
+    options = {
+        "api_key": CONFIG["key"],
+        "api_secret": CONFIG["secret"],
+        "base_path": CONFIG["rest_url"],
+    }
     options |= {"timeout": 5000, "retries": 0, "backoff": 1} | changes
     return Spot(config_rest_api=ConfigurationRestAPI(**options)).rest_api
 
@@ -59,8 +70,8 @@ def check_orders(api: Any) -> None:
     assert len(api.get_open_orders(symbol=SYMBOL).data()) == 1
     control("POST", "fill", {"symbol": SYMBOL, "client_order_id": "sdk-1", "quantity": "0.004"})
     assert api.get_order(SYMBOL, order_id=placed.order_id).data().status == "PARTIALLY_FILLED"
-    cancelled = api.delete_order(SYMBOL, orig_client_order_id="sdk-1").data()
-    assert (cancelled.status, cancelled.executed_qty) == ("CANCELED", "0.00400000")
+    canceled = api.delete_order(SYMBOL, orig_client_order_id="sdk-1").data()
+    assert (canceled.status, canceled.executed_qty) == ("CANCELED", "0.00400000")
     api.new_order(**ORDER)
     assert len(api.delete_open_orders(SYMBOL).data()) == 1
     assert len(api.all_orders(SYMBOL).data()) == 2
@@ -105,25 +116,34 @@ def check_keys() -> None:
 
 async def check_websocket() -> None:
     options = ConfigurationWebSocketAPI(
-        api_key=CONFIG["key"], api_secret=CONFIG["secret"], stream_url=CONFIG["ws_url"], reconnect_delay=100
+        api_key=CONFIG["key"],
+        api_secret=CONFIG["secret"],
+        stream_url=CONFIG["ws_url"],
+        reconnect_delay=100,
     )
     client = Spot(config_ws_api=options)
     connection = await client.websocket_api.create_connection()
     assert (await connection.time()).data().result.server_time > 0
     info = (await connection.exchange_info(symbols=[SYMBOL])).data()
-    assert len(info.additional_properties["result"]["symbols"]) == 1  # its model does not know the frame around it
+    assert (
+        len(info.additional_properties["result"]["symbols"]) == 1
+    )  # its model doesn't know the frame around it
     subscribed = await connection.user_data_stream_subscribe_signature()
     events: list[Any] = []
     subscribed.stream.on("message", events.append)
     placed = await connection.order_place(**ORDER, new_client_order_id="sdk-ws")
     assert placed.data().result.status == "NEW"
     assert placed.rate_limits
-    assert (await connection.order_status(SYMBOL, orig_client_order_id="sdk-ws")).data().result.status == "NEW"
+    assert (
+        await connection.order_status(SYMBOL, orig_client_order_id="sdk-ws")
+    ).data().result.status == "NEW"
     assert (await connection.open_orders_status(symbol=SYMBOL)).data().result
     await connection.all_orders(SYMBOL)
     await connection.my_trades(SYMBOL)
     await connection.account_status()
-    assert (await connection.order_cancel(SYMBOL, orig_client_order_id="sdk-ws")).data().result.status == "CANCELED"
+    assert (
+        await connection.order_cancel(SYMBOL, orig_client_order_id="sdk-ws")
+    ).data().result.status == "CANCELED"
     refused = (await connection.order_cancel(SYMBOL, orig_client_order_id="sdk-ws")).data()
     assert refused["error"]["code"] == -2011, refused
     control("POST", "deposit", {"account": "main", "asset": "USDT", "amount": "1"})
@@ -135,9 +155,12 @@ async def check_websocket() -> None:
 
 
 async def check_session() -> None:
-    """Ed25519: logged on once, subscribed in the session, and again after a reconnect."""
+    """Log on once with Ed25519, subscribe in the session, and do both again after a reconnect."""
     options = ConfigurationWebSocketAPI(
-        api_key="ed25519-key", private_key=CONFIG["ed25519_file"], stream_url=CONFIG["ws_url"], reconnect_delay=100
+        api_key="ed25519-key",
+        private_key=CONFIG["ed25519_file"],
+        stream_url=CONFIG["ws_url"],
+        reconnect_delay=100,
     )
     for number in range(2):
         connection = await Spot(config_ws_api=options).websocket_api.create_connection()

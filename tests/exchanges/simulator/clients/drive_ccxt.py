@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""`ccxt` and `ccxt.pro` in an environment of their own: every unified call for spot, errors, streams, a reconnect."""
+"""Drive `ccxt` and `ccxt.pro`: every unified call for spot, errors, streams, a reconnect."""
 
 from __future__ import annotations
 
@@ -13,23 +13,39 @@ from support import CONFIG, Sweep, control, fault, raises, truth_accepted
 SYMBOL = "BTC/USDT"
 BUY = (SYMBOL, "limit", "buy", 0.01, 30000)
 ALL_CALLS = (
-    "load_markets fetch_currencies fetch_status fetch_time fetch_markets fetch_tickers fetch_bids_asks "
+    "load_markets fetch_currencies fetch_status fetch_time fetch_markets fetch_tickers "
+    "fetch_bids_asks "
     "fetch_last_prices fetch_balance fetch_trading_fees"
 )
-SYMBOL_CALLS = "fetch_order_book fetch_ticker fetch_trades fetch_trading_fee fetch_orders fetch_open_orders"
+SYMBOL_CALLS = (
+    "fetch_order_book fetch_ticker fetch_trades fetch_trading_fee fetch_orders fetch_open_orders"
+)
 AFTERWARDS = "fetch_closed_orders fetch_canceled_orders fetch_my_trades fetch_orders"
-SOCKET_CALLS = "fetch_open_orders_ws fetch_orders_ws fetch_closed_orders_ws fetch_my_trades_ws cancel_all_orders_ws"
+SOCKET_CALLS = (
+    "fetch_open_orders_ws fetch_orders_ws fetch_closed_orders_ws fetch_my_trades_ws "
+    "cancel_all_orders_ws"
+)
 
 
 def options(**changes: Any) -> dict[str, Any]:
     base = CONFIG["rest_url"]
-    api = {"public": f"{base}/api/v3", "private": f"{base}/api/v3", "v1": f"{base}/api/v1", "sapi": f"{base}/sapi/v1"}
+    api = {
+        "public": f"{base}/api/v3",
+        "private": f"{base}/api/v3",
+        "v1": f"{base}/api/v1",
+        "sapi": f"{base}/sapi/v1",
+    }
     return {
         "apiKey": CONFIG["key"],
         "secret": CONFIG["secret"],
         "enableRateLimit": False,
-        "urls": {"api": {**api, "ws": {"ws-api": {"spot": CONFIG["ws_url"]}, "spot": CONFIG["ws_url"]}}},
-        "options": {"fetchMarkets": {"types": ["spot"]}, "fetchOpenOrders": {"warnWithoutSymbol": False}},
+        "urls": {
+            "api": {**api, "ws": {"ws-api": {"spot": CONFIG["ws_url"]}, "spot": CONFIG["ws_url"]}}
+        },
+        "options": {
+            "fetchMarkets": {"types": ["spot"]},
+            "fetchOpenOrders": {"warnWithoutSymbol": False},
+        },
     } | changes
 
 
@@ -60,7 +76,9 @@ def sweep(call: Sweep) -> None:
 def check_errors(api: Any) -> None:
     raises(ccxt.InsufficientFunds, lambda: api.create_order(SYMBOL, "limit", "buy", 100, 30000))
     raises(ccxt.OrderNotFound, lambda: api.fetch_order("999999", SYMBOL))
-    raises(ccxt.InvalidOrder, lambda: api.create_order(SYMBOL, "limit", "buy", 9500, 30000))  # over maxQty
+    raises(
+        ccxt.InvalidOrder, lambda: api.create_order(SYMBOL, "limit", "buy", 9500, 30000)
+    )  # over maxQty
     raises(ccxt.AuthenticationError, ccxt.binance(options(apiKey="stranger")).fetch_balance)
     raises(ccxt.AuthenticationError, ccxt.binance(options(secret="guess")).fetch_balance)
     fault("rate_limited")
@@ -92,6 +110,11 @@ async def check_stream() -> None:
             await asyncio.to_thread(control, "POST", "streams/disconnect", {"reset": True})
             await asyncio.wait([waiting], timeout=10)
             assert isinstance(waiting.exception(), ccxt.NetworkError), waiting
+            # The closed connection must not be taken for the next one.
+            for _ in range(500):
+                if not any(row["subscriptions"] for row in control("GET", "streams")):
+                    break
+                await asyncio.sleep(0.02)
     await api.create_order_ws(*BUY)
     call = Sweep(api)
     for name in SOCKET_CALLS.split():

@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""The community's `python-binance`: synchronous REST, WebSocket API, user socket through a reconnect."""
+"""Drive the community's `python-binance`.
+
+Synchronous REST, the WebSocket API, and the user socket through a reconnect.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from support import CONFIG, control, fault, raises, truth_accepted
 
 SYMBOL = "BTCUSDT"
-ORDER = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.01", "price": "50000"}
+ORDER = {
+    "symbol": SYMBOL,
+    "side": "BUY",
+    "type": "LIMIT",
+    "timeInForce": "GTC",
+    "quantity": "0.01",
+    "price": "50000",
+}
 
 for kind in (Client, AsyncClient):
     kind.API_URL = CONFIG["rest_url"] + "/api"
@@ -45,7 +55,10 @@ def check_rest(api: Any) -> None:
     assert len(api.get_open_orders(symbol=SYMBOL)) == 1
     control("POST", "fill", {"symbol": SYMBOL, "client_order_id": "pb-1", "quantity": "0.004"})
     assert api.cancel_order(symbol=SYMBOL, origClientOrderId="pb-1")["executedQty"] == "0.00400000"
-    assert api.order_limit_buy(symbol=SYMBOL, quantity=0.01, price="49000")["price"] == "49000.00000000"
+    assert (
+        api.order_limit_buy(symbol=SYMBOL, quantity=0.01, price="49000")["price"]
+        == "49000.00000000"
+    )
     assert api.order_limit_sell(symbol=SYMBOL, quantity=0.01, price="70000")["side"] == "SELL"
     assert len(api.get_all_orders(symbol=SYMBOL)) == 3
     assert len(api.get_my_trades(symbol=SYMBOL)) == 1
@@ -56,11 +69,19 @@ def check_rest(api: Any) -> None:
 
 
 def check_errors(api: Any) -> None:
-    error = raises(BinanceAPIException, lambda: api.create_order(**{**ORDER, "quantity": "0.0000001"}))
-    assert (error.status_code, error.code, error.message) == (400, -1013, "Filter failure: LOT_SIZE")
+    error = raises(
+        BinanceAPIException, lambda: api.create_order(**{**ORDER, "quantity": "0.0000001"})
+    )
+    assert (error.status_code, error.code, error.message) == (
+        400,
+        -1013,
+        "Filter failure: LOT_SIZE",
+    )
     assert raises(BinanceAPIException, client("stranger").get_account).code == -2015
     assert raises(BinanceAPIException, client(secret="guess").get_account).code == -1022
-    assert raises(BinanceAPIException, lambda: api.get_order(symbol=SYMBOL, orderId=999)).code == -2013
+    assert (
+        raises(BinanceAPIException, lambda: api.get_order(symbol=SYMBOL, orderId=999)).code == -2013
+    )
     fault("garbage", kind="html")
     raises(BinanceRequestException, api.get_account)
     fault("rate_limited")
@@ -87,12 +108,12 @@ async def check_stream() -> None:
             assert placed["status"] == "NEW"
             seen = [await asyncio.wait_for(socket.recv(), 10) for _ in range(2)]
             assert {event["e"] for event in seen} == {"executionReport", "outboundAccountPosition"}
-            cancelled = await api.ws_cancel_order(symbol=SYMBOL, origClientOrderId=f"pb-ws-{number}")
-            assert cancelled["status"] == "CANCELED"
+            canceled = await api.ws_cancel_order(symbol=SYMBOL, origClientOrderId=f"pb-ws-{number}")
+            assert canceled["status"] == "CANCELED"
         if number == 0:
             first = [row["connected_ms"] for row in control("GET", "streams")]
             control("POST", "streams/disconnect", {})
-            # It connects again by itself; only subscribing is left to its user.
+            # It connects again by itself, but its user has to subscribe again.
             await reconnected(first)
     error = None
     try:

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Every method of `binance-connector` that asks for something the simulator has."""
+"""Call every method of `binance-connector` that the simulator supports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from support import CONFIG, Sweep, control, until
 
 SYMBOL = "BTCUSDT"
 ONE, BOTH = {"symbol": SYMBOL}, {"symbols": [SYMBOL, "ETHUSDT"]}
-LIMIT = {**ONE, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": 0.01, "price": 30000}
+LIMIT = {
+    **ONE,
+    "side": "BUY",
+    "type": "LIMIT",
+    "timeInForce": "GTC",
+    "quantity": 0.01,
+    "price": 30000,
+}
 MAKER = {**ONE, "side": "SELL", "type": "LIMIT_MAKER", "quantity": 0.01, "price": 90000}
 
 
@@ -26,7 +33,13 @@ def sweep_rest(call: Sweep) -> None:
     call("klines", SYMBOL, "1d", timeZone="+8:00")
     call("ui_klines", SYMBOL, "1m", limit=2)
     call("avg_price", SYMBOL)
-    for name in ("ticker_24hr", "trading_day_ticker", "ticker_price", "book_ticker", "rolling_window_ticker"):
+    for name in (
+        "ticker_24hr",
+        "trading_day_ticker",
+        "ticker_price",
+        "book_ticker",
+        "rolling_window_ticker",
+    ):
         call(name, **ONE)
         call(name, **BOTH)
     call("new_order_test", **LIMIT, computeCommissionRates="true")
@@ -39,13 +52,21 @@ def sweep_rest(call: Sweep) -> None:
     call("cancel_open_orders", SYMBOL)
     for keys in ({}, {"orderId": 1, "limit": 3}, {"startTime": 1, "endTime": 2}):
         call("get_orders", SYMBOL, **keys)
-        call("my_trades", SYMBOL, **{name: value for name, value in keys.items() if name != "limit"})
+        call(
+            "my_trades", SYMBOL, **{name: value for name, value in keys.items() if name != "limit"}
+        )
     call("account", omitZeroBalances="true")
     call("get_order_rate_limit")
     call("query_prevented_matches", SYMBOL, orderId=1)
     call("query_allocations", SYMBOL)
     call("query_commission_rates", SYMBOL)
-    for name in ("system_status", "coin_info", "account_status", "api_trading_status", "api_key_permissions"):
+    for name in (
+        "system_status",
+        "coin_info",
+        "account_status",
+        "api_trading_status",
+        "api_key_permissions",
+    ):
         call(name)
     call("trade_fee")
     call("trade_fee", **ONE)
@@ -81,7 +102,10 @@ def websocket_calls() -> list[tuple[str, dict[str, Any]]]:
 def sweep_websocket() -> None:
     answers: list[Any] = []
     socket = SpotWebsocketAPIClient(
-        CONFIG["ws_url"], CONFIG["key"], CONFIG["secret"], on_message=lambda _, text: answers.append(json.loads(text))
+        CONFIG["ws_url"],
+        CONFIG["key"],
+        CONFIG["secret"],
+        on_message=lambda _, text: answers.append(json.loads(text)),
     )
     for number, (name, keys) in enumerate(websocket_calls(), start=1):
         getattr(socket, name)(**keys)
@@ -93,7 +117,12 @@ def sweep_websocket() -> None:
 if __name__ == "__main__":
     control("POST", "market", {"frozen": False})
     sweep_rest(Sweep(Spot(CONFIG["key"], CONFIG["secret"], base_url=CONFIG["rest_url"])))
-    keyed = Spot("ed25519-key", base_url=CONFIG["rest_url"], private_key=CONFIG["ed25519_pem"], time_unit="microsecond")
+    keyed = Spot(
+        "ed25519-key",
+        base_url=CONFIG["rest_url"],
+        private_key=CONFIG["ed25519_pem"],
+        time_unit="microsecond",
+    )
     sweep_rest(Sweep(keyed))
     sweep_websocket()
     print("ok")

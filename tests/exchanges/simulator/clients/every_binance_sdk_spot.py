@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""Every method of `binance-sdk-spot` that asks for something the simulator has, with its optional parameters."""
+"""Call every method of `binance-sdk-spot` that the simulator supports.
+
+Each call also runs with its optional parameters.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,78 @@ from support import CONFIG, Complaints, Sweep, control
 COMPLAINTS = Complaints("did not match", "Failed to parse", "Error")
 SYMBOL = "BTCUSDT"
 BOTH = [SYMBOL, "ETHUSDT"]
-LIMIT = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "time_in_force": "GTC", "quantity": 0.01, "price": 30000}
+LIMIT = {
+    "symbol": SYMBOL,
+    "side": "BUY",
+    "type": "LIMIT",
+    "time_in_force": "GTC",
+    "quantity": 0.01,
+    "price": 30000,
+}
 STOP = {"symbol": SYMBOL, "side": "SELL", "quantity": 0.01, "stop_price": 30000}
-INTERVALS = ["1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"]
+INTERVALS = [
+    "1s",
+    "1m",
+    "3m",
+    "5m",
+    "15m",
+    "30m",
+    "1h",
+    "2h",
+    "4h",
+    "6h",
+    "8h",
+    "12h",
+    "1d",
+    "3d",
+    "1w",
+    "1M",
+]
 PLACEMENTS = (
-    *({**LIMIT, "new_order_resp_type": kind, "recv_window": 5000.123} for kind in ("ACK", "RESULT", "FULL")),
+    *(
+        {**LIMIT, "new_order_resp_type": kind, "recv_window": 5000.123}
+        for kind in ("ACK", "RESULT", "FULL")
+    ),
     {**LIMIT, "time_in_force": "IOC"},
     {**LIMIT, "time_in_force": "FOK"},
-    {**LIMIT, "iceberg_qty": 0.001, "self_trade_prevention_mode": "EXPIRE_BOTH", "new_client_order_id": "iceberg"},
+    {
+        **LIMIT,
+        "iceberg_qty": 0.001,
+        "self_trade_prevention_mode": "EXPIRE_BOTH",
+        "new_client_order_id": "iceberg",
+    },
     {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT_MAKER", "quantity": 0.01, "price": 30000},
     {"symbol": SYMBOL, "side": "BUY", "type": "MARKET", "quantity": 0.001},
     {"symbol": SYMBOL, "side": "BUY", "type": "MARKET", "quote_order_qty": 100.5},
     {**STOP, "type": "STOP_LOSS"},
     {**STOP, "type": "STOP_LOSS_LIMIT", "time_in_force": "GTC", "price": 29000, "strategy_id": 1},
-    {**STOP, "type": "TAKE_PROFIT", "stop_price": 90000, "strategy_id": 1, "strategy_type": 1_000_000},
-    {**STOP, "type": "TAKE_PROFIT_LIMIT", "time_in_force": "GTC", "price": 90000, "stop_price": None,
-     "trailing_delta": 100, "new_order_resp_type": "FULL"},
-)  # fmt: skip
+    {
+        **STOP,
+        "type": "TAKE_PROFIT",
+        "stop_price": 90000,
+        "strategy_id": 1,
+        "strategy_type": 1_000_000,
+    },
+    {
+        **STOP,
+        "type": "TAKE_PROFIT_LIMIT",
+        "time_in_force": "GTC",
+        "price": 90000,
+        "stop_price": None,
+        "trailing_delta": 100,
+        "new_order_resp_type": "FULL",
+    },
+)
 TRADE_QUERIES: tuple[dict[str, int], ...] = (
-    {}, {"order_id": 1}, {"from_id": 1}, {"start_time": 1}, {"end_time": 2}, {"start_time": 1, "end_time": 3},
-    {"order_id": 1, "from_id": 1}, {"limit": 3},
-)  # fmt: skip
+    {},
+    {"order_id": 1},
+    {"from_id": 1},
+    {"start_time": 1},
+    {"end_time": 2},
+    {"start_time": 1, "end_time": 3},
+    {"order_id": 1, "from_id": 1},
+    {"limit": 3},
+)
 
 
 def set_values(order: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +98,13 @@ def set_values(order: dict[str, Any]) -> dict[str, Any]:
 def sweep_market(call: Sweep) -> None:
     for name in ("ping", "time"):
         call(name)
-    for keys in ({}, {"symbol": SYMBOL}, {"symbols": BOTH}, {"permissions": ["SPOT"]}, {"show_permission_sets": False}):
+    for keys in (
+        {},
+        {"symbol": SYMBOL},
+        {"symbols": BOTH},
+        {"permissions": ["SPOT"]},
+        {"show_permission_sets": False},
+    ):
         call("exchange_info", **keys)
     call("exchange_info", symbol_status="TRADING")
     call("depth", SYMBOL, limit=10, symbol_status="TRADING")
@@ -78,7 +138,11 @@ def sweep_account(call: Sweep) -> None:
     call("get_open_orders")
     call("get_open_orders", symbol=SYMBOL)
     call(
-        "delete_order", SYMBOL, orig_client_order_id="iceberg", new_client_order_id="c", cancel_restrictions="ONLY_NEW"
+        "delete_order",
+        SYMBOL,
+        orig_client_order_id="iceberg",
+        new_client_order_id="c",
+        cancel_restrictions="ONLY_NEW",
     )
     call("delete_open_orders", SYMBOL)
     for keys in ({}, {"order_id": 1, "limit": 1}, {"start_time": 1, "end_time": 2}):
@@ -112,7 +176,9 @@ async def sweep_socket_orders(call: Sweep) -> None:
         await call.wait("order_place", **set_values(order))
     await call.wait("order_test", **LIMIT, compute_commission_rates=True)
     await call.wait("order_status", SYMBOL, orig_client_order_id="iceberg")
-    await call.wait("order_cancel", SYMBOL, orig_client_order_id="iceberg", cancel_restrictions="ONLY_NEW")
+    await call.wait(
+        "order_cancel", SYMBOL, orig_client_order_id="iceberg", cancel_restrictions="ONLY_NEW"
+    )
     await call.wait("open_orders_cancel_all", SYMBOL)
     await call.wait("all_orders", SYMBOL, start_time=1, end_time=2)
     for keys in TRADE_QUERIES:
@@ -125,13 +191,31 @@ async def sweep_socket_orders(call: Sweep) -> None:
 
 
 async def sweep_websocket(kind: str, options: dict[str, Any]) -> None:
-    client = Spot(config_ws_api=ConfigurationWebSocketAPI(stream_url=CONFIG["ws_url"], reconnect_delay=100, **options))
+    client = Spot(
+        config_ws_api=ConfigurationWebSocketAPI(
+            stream_url=CONFIG["ws_url"], reconnect_delay=100, **options
+        )
+    )
     connection = await client.websocket_api.create_connection()
     call = Sweep(connection)
-    for name in ("ping", "time", "ticker_book", "ticker_price", "exchange_info", "open_orders_status"):
+    for name in (
+        "ping",
+        "time",
+        "ticker_book",
+        "ticker_price",
+        "exchange_info",
+        "open_orders_status",
+    ):
         await call.wait(name)
     for keys in ({"symbol": SYMBOL}, {"symbols": BOTH}):
-        for name in ("exchange_info", "ticker_book", "ticker_price", "ticker", "ticker24hr", "ticker_trading_day"):
+        for name in (
+            "exchange_info",
+            "ticker_book",
+            "ticker_price",
+            "ticker",
+            "ticker24hr",
+            "ticker_trading_day",
+        ):
             await call.wait(name, **keys)
     for name in ("avg_price", "depth", "trades_aggregate", "trades_historical", "trades_recent"):
         await call.wait(name, SYMBOL)
@@ -155,7 +239,11 @@ async def sweep_websocket(kind: str, options: dict[str, Any]) -> None:
 if __name__ == "__main__":
     control("POST", "market", {"frozen": False})
     options = ConfigurationRestAPI(
-        api_key=CONFIG["key"], api_secret=CONFIG["secret"], base_path=CONFIG["rest_url"], timeout=10_000, retries=0
+        api_key=CONFIG["key"],
+        api_secret=CONFIG["secret"],
+        base_path=CONFIG["rest_url"],
+        timeout=10_000,
+        retries=0,
     )
     rest = Sweep(Spot(config_rest_api=options).rest_api)
     sweep_market(rest)

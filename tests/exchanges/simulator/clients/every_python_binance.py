@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""Every method of `python-binance` that asks for something the simulator has: synchronous, asynchronous, by socket."""
+"""Call every method of `python-binance` that the simulator supports.
+
+The calls are synchronous, asynchronous, and by socket.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +50,15 @@ def orders(prefix: str, cancel_all: str) -> list[tuple[str, dict[str, Any]]]:
 
 def rest_calls() -> list[tuple[str, dict[str, Any]]]:
     plain = (
-        "ping get_server_time get_exchange_info get_all_tickers get_orderbook_tickers get_ticker get_symbol_ticker "
-        "get_current_order_count get_system_status get_account_status get_account_api_trading_status "
+        "ping get_server_time get_exchange_info get_all_tickers get_orderbook_tickers get_ticker "
+        "get_symbol_ticker "
+        "get_current_order_count get_system_status get_account_status "
+        "get_account_api_trading_status "
         "get_account_api_permissions get_trade_fee get_all_coins_info get_asset_balance"
     )
     by_symbol = (
-        "get_symbol_info get_order_book get_recent_trades get_historical_trades get_aggregate_trades get_avg_price "
+        "get_symbol_info get_order_book get_recent_trades get_historical_trades "
+        "get_aggregate_trades get_avg_price "
         "get_ticker get_symbol_ticker get_symbol_ticker_window get_orderbook_ticker get_trade_fee"
     )
     return [
@@ -66,8 +72,10 @@ def rest_calls() -> list[tuple[str, dict[str, Any]]]:
 
 def socket_calls() -> list[tuple[str, dict[str, Any]]]:
     by_symbol = (
-        "ws_get_commission_rates ws_get_order_book ws_get_recent_trades ws_get_historical_trades ws_get_avg_price "
-        "ws_get_aggregate_trades ws_get_ticker ws_get_trading_day_ticker ws_get_symbol_ticker_window "
+        "ws_get_commission_rates ws_get_order_book ws_get_recent_trades ws_get_historical_trades "
+        "ws_get_avg_price "
+        "ws_get_aggregate_trades ws_get_ticker ws_get_trading_day_ticker "
+        "ws_get_symbol_ticker_window "
         "ws_get_symbol_ticker ws_get_orderbook_ticker ws_get_exchange_info"
     )
     return [
@@ -80,12 +88,15 @@ def socket_calls() -> list[tuple[str, dict[str, Any]]]:
 
 def sweep() -> None:
     call = Sweep(Client(CONFIG["key"], CONFIG["secret"]))
-    # Its synchronous client has only some of the WebSocket API's methods.
+    # The synchronous client has only some methods of the WebSocket API.
     for name, keys in [*rest_calls(), *(row for row in socket_calls() if hasattr(Client, row[0]))]:
         call(name, **keys)
     call.check()
     for kind in ("ed25519", "rsa"):
-        assert Client(f"{kind}-key", private_key=CONFIG[f"{kind}_pem"]).get_account()["canTrade"] is True
+        assert (
+            Client(f"{kind}-key", private_key=CONFIG[f"{kind}_pem"]).get_account()["canTrade"]
+            is True
+        )
 
 
 async def sweep_async() -> None:

@@ -1,6 +1,7 @@
-"""What the driver scripts share: they run in environments of their own, so this is standard library only.
+"""Share code among the drivers. It needs only the standard library.
 
-A driver is started with one JSON argument (addresses and keys) and exits with 0 when every check held.
+Each driver runs in its own environment. It gets one JSON argument (addresses and keys) and exits
+with 0 if every check passed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ENOUGH_SECONDS = 10.0
 
 
 def control(method: str, name: str, body: Any = None) -> Any:
-    """One call of the simulator's control plane."""
+    """Call the simulator's control plane once."""
     request = urllib.request.Request(
         f"{CONFIG['rest_url']}/control/{name}",
         data=None if body is None else json.dumps(body).encode(),
@@ -35,11 +36,13 @@ def fault(action: str, **keys: Any) -> None:
 
 def truth_accepted(client_order_id: str) -> int:
     accounts = control("GET", "truth")["accounts"]
-    return sum(rows["accepted_by_client_order_id"].get(client_order_id, 0) for rows in accounts.values())
+    return sum(
+        rows["accepted_by_client_order_id"].get(client_order_id, 0) for rows in accounts.values()
+    )
 
 
 def raises(kind: type[BaseException], call: Callable[[], Any]) -> Any:
-    """The error that a call must raise."""
+    """Return the error that a call must raise."""
     try:
         answer = call()
     except kind as error:
@@ -56,7 +59,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 class Sweep:
-    """Calls one method after the other and reports all that failed, not only the first."""
+    """Call one method after the other and report all failures, not only the first one."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
@@ -81,7 +84,7 @@ class Sweep:
 
 
 class Complaints(logging.Handler):
-    """What a client logs because an answer was not as its models declare it."""
+    """Collect a client's log messages about answers that don't fit its models."""
 
     def __init__(self, *words: str) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Binance clients that we did not write, each in an environment of its own, against the simulator unchanged."""
+"""Run foreign Binance clients, unchanged and each in its own environment, on the simulator."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from pathlib import Path
 import pytest
 
 from exchanges.simulator.client import ControlClient
-from exchanges.simulator.server import ThreadedSimulator
+from exchanges.simulator.server.server import ThreadedSimulator
 from tests.exchanges.simulator.conftest import KEY, SECRET
-from tests.exchanges.simulator.test_signing import PRIVATE_KEYS, private_pem, public_pem
+from tests.exchanges.simulator.exchange.test_keys import PRIVATE_KEYS, private_pem, public_pem
 
 HERE = Path(__file__).parent
 VENVS = Path(__file__).parents[4] / "var" / "client-venvs"
-# Pinned: a release of theirs must not turn our suite red overnight.
+# Pinned, so that a new release can't break the suite overnight.
 CLIENTS = {
     "binance-sdk-spot": "13.2.0",
     "python-binance": "1.0.37",
     "binance-connector": "3.13.0",
     "ccxt": "4.5.90",
 }
-# What is checked at depth, and every method by itself.
-DRIVERS = sorted(file.stem for file in HERE.glob("*.py") if file.name.startswith(("drive_", "every_")))
+# The scripts that check a client in depth, and those that call its every method.
+DRIVERS = sorted(
+    file.stem for file in HERE.glob("*.py") if file.name.startswith(("drive_", "every_"))
+)
 INSTALL_SECONDS = 600
 DRIVE_SECONDS = 120
 
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.long
 
 
 def environment(package: str, version: str) -> Path:
-    """The Python of an environment with this package alone; skips when it cannot be installed."""
+    """Return the Python of an environment with only this package. Skip if it can't be installed."""
     directory = VENVS / f"{package}-{version}-py{sys.version_info.major}.{sys.version_info.minor}"
     python = directory / "bin" / "python"
     done = directory / "installed"
@@ -49,7 +51,9 @@ def environment(package: str, version: str) -> Path:
             f"{package}=={version}",
         ]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+            subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS
+            )
         except subprocess.CalledProcessError as error:
             pytest.skip(f"pip cannot install {package}: {error.stderr.strip().splitlines()[-1:]}")
         except subprocess.TimeoutExpired:
@@ -59,7 +63,9 @@ def environment(package: str, version: str) -> Path:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_client__works_unchanged(driver: str, sim: ThreadedSimulator, control: ControlClient, tmp_path: Path) -> None:
+def test_client__works_unchanged(
+    driver: str, sim: ThreadedSimulator, control: ControlClient, tmp_path: Path
+) -> None:
     package = driver.partition("_")[2].replace("_", "-")
     python = environment(package, CLIENTS[package])
     config = {"rest_url": sim.url, "ws_url": sim.ws_url, "key": KEY, "secret": SECRET}

@@ -1,0 +1,1 @@
+"""The admin site: pages, search, filters and the verbs that people can press."""

@@ -1,0 +1,1 @@
+"""Run the embedded stack of `make run`: PostgreSQL, Redis, the simulator and our own programs."""

@@ -1,0 +1,188 @@
+"""Fill the empty database of `make run`: the account `demo`, instruments and three logins."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from backoffice.local import static_files
+from backoffice.local.embedded import REFUSED
+from backoffice.local.running import run_env
+
+ACCOUNT = "demo"
+# They belong to the simulator on this machine's loopback and open nothing else.
+_API_KEY = "demo-key"
+_API_SECRET = "demo-secret"  # noqa: S105  # nosec B105
+_BALANCES = "USDT=100000,BTC=2,ETH=20,BNB=50,SOL=200,XRP=20000,DOGE=100000"
+
+
+class Refused(Exception):
+    """The database isn't the demo's own. The message names the way out."""
+
+
+def exchange_variables(simulator_url: str) -> dict[str, str]:
+    prefix = f"EXCHANGE_{ACCOUNT.upper()}"
+    return {
+        f"{prefix}_API_KEY": _API_KEY,
+        f"{prefix}_API_SECRET": _API_SECRET,
+        f"{prefix}_API_SECRET_FILE": "",
+        f"{prefix}_REST_URL": simulator_url,
+        f"{prefix}_WS_URL": f"{simulator_url.replace('http', 'ws', 1)}/ws-api/v3",
+    }
+
+
+def simulator_argv(port: int, var: Path) -> list[str]:
+    """Return the simulator's command.
+
+    It keeps its orders in `var`, because an exchange without them would contradict our database.
+    """
+    program = [
+        sys.executable,
+        "-m",
+        "exchanges.simulator",
+        "--port",
+        str(port),
+        "--state",
+        str(var / "simulator.state"),
+    ]
+    return [*program, "--api-key", _API_KEY, "--api-secret", _API_SECRET, "--balances", _BALANCES]
+
+
+# -- Logins --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Login:
+    name: str
+    role: str | None  # its group, or None for a superuser
+    may: str
+    password: str
+
+
+_ROLES = (
+    ("admin", None, "may do everything"),
+    ("trader", "Trader", "sees all, cancels orders, halts trading"),
+    ("viewer", "Viewer", "sees all"),
+)
+
+
+def read_logins(var: Path) -> list[Login]:
+    """Return the logins that the demo made in this `var/`, with the passwords of the first start.
+
+    Before the first start there are none.
+    """
+    file = _logins_file(var)
+    return _logins(json.loads(file.read_text())) if file.exists() else []
+
+
+def _logins_file(var: Path) -> Path:
+    return var / "demo_logins.json"
+
+
+def _logins(passwords: dict[str, str]) -> list[Login]:
+    return [Login(name, role, may, passwords[name]) for name, role, may in _ROLES]
+
+
+def _new_logins(var: Path) -> list[Login]:
+    """Make passwords for this `var/`, so that no two installations share one, and store them."""
+    passwords = {name: f"{name}-{secrets.token_hex(4)}" for name, _, _ in _ROLES}
+    file = _logins_file(var)
+    draft = file.with_suffix(".new")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(passwords))
+    draft.replace(file)
+    return _logins(passwords)
+
+
+# -- The database --------------------------------------------------------------------------------
+
+
+def seed(var: Path) -> None:
+    """Fill an empty database. Keep all users and passwords of one that the demo filled before.
+
+    Raise Refused if the database holds users or accounts that the demo did not make.
+    """
+    from django.contrib.auth.models import Group
+
+    from backoffice.people.models import AccountGrant
+    from exchanges.mirror.instruments import sync_instruments
+    from exchanges.models import Environment, ExchangeAccount
+
+    is_filled = _is_filled(var)
+    if not is_filled:
+        _add_users(var)
+    account, _ = ExchangeAccount.objects.get_or_create(
+        name=ACCOUNT, defaults={"environment": Environment.SIMULATOR}
+    )
+    sync_instruments(account)
+    if not is_filled:
+        for name in filter(None, (role for _, role, _ in _ROLES)):
+            AccountGrant.objects.get_or_create(account=account, role=Group.objects.get(name=name))
+
+
+def _is_filled(var: Path) -> bool:
+    """Return whether the demo has filled this database, or raise Refused if it isn't the demo's."""
+    from django.contrib.auth.models import User
+
+    from exchanges.models import ExchangeAccount
+
+    ours = [login.name for login in read_logins(var)]
+    if ours and User.objects.filter(username__in=ours).exists():
+        return True
+    if User.objects.exists() or ExchangeAccount.objects.exists():
+        raise Refused(
+            "the database in var/postgres holds users or accounts that the demo did not make"
+            " (var/demo_logins.json names none of them): put that file back, or move var/ away"
+        )
+    return False
+
+
+def _add_users(var: Path) -> None:
+    """Add all users or none, so that a killed run leaves the database empty."""
+    from django.contrib.auth.models import Group, User
+    from django.db import transaction
+
+    with transaction.atomic():
+        for login in read_logins(var) or _new_logins(var):
+            user = User.objects.create_user(
+                login.name,
+                password=login.password,
+                is_staff=True,
+                is_superuser=login.role is None,
+            )
+            if login.role:
+                user.groups.add(Group.objects.get(name=login.role))
+
+
+def check_database(var: Path, url: str) -> None:
+    """Raise Refused unless the running `make run` owns the database. Fill no other one."""
+    file = run_env(var)
+    if f"DATABASE_URL={url}" not in (file.read_text().splitlines() if file.exists() else ()):
+        raise Refused("only `make run` fills the demo's database: start that instead")
+
+
+def main() -> None:
+    """Prepare everything in one process: loading the code takes longer than any of it."""
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    try:
+        check_database(settings.VAR_DIR, os.environ.get("DATABASE_URL", ""))
+        call_command("migrate", interactive=False)
+        static_files.gather(Path(settings.STATIC_ROOT))
+        seed(settings.VAR_DIR)
+    except Refused as refusal:
+        print(refusal)
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+    main()

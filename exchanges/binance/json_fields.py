@@ -1,0 +1,202 @@
+"""Read the fields and rows of Binance's JSON exactly, and set unreadable rows apart. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from exchanges.types import Rows, Side, Unreadable, from_ms
+
+# Our columns hold 20 digits before the point.
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?\Z")
+
+
+# The widths of our columns. A test holds them equal to the models.
+CLIENT_ORDER_ID_WIDTH = 64
+
+
+SYMBOL_WIDTH = 32
+
+
+ASSET_WIDTH = 32
+
+
+WORD_WIDTH = 32  # of a status or an order type
+
+
+TIME_IN_FORCE_WIDTH = 8
+
+
+REASON_WIDTH = 64
+
+
+SUBJECT_WIDTH = 128
+
+
+_TEXT_WIDTH = 4_000
+
+
+_DIGEST_WIDTH = 16
+
+
+T = TypeVar("T")
+
+
+class Malformed(ValueError):
+    """A message contradicts the documentation, or is about something else than we asked for."""
+
+
+class JsonObject:
+    """Read one JSON object of the exchange, field by field."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, message: Any, what: str) -> None:
+        if not isinstance(message, dict):
+            raise Malformed(f"{what}: not an object but {type(message).__name__}")
+        self.fields: dict[str, Any] = message
+
+    def text(self, name: str) -> str:
+        """Read a non-empty string."""
+        value = self.fields.get(name)
+        if not isinstance(value, str) or not value:
+            raise Malformed(f"{name}: not a text but {shown(value)}")
+        return value
+
+    def name_text(self, name: str, width: int) -> str:
+        """Return a non-empty string that names something, so it can't be cut."""
+        value = self.text(name)
+        if len(value) > width:
+            raise Malformed(f"{name}: longer than {width}: {shown(value)}")
+        return value
+
+    def text_or_empty(self, name: str) -> str:
+        """Read a string. Absent and null are empty."""
+        value = self.fields.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise Malformed(f"{name}: not a text but {shown(value)}")
+        return value
+
+    def identifier(self, name: str) -> str:
+        """Read a number that only identifies, as text."""
+        return str(self.integer(name))
+
+    def integer(self, name: str) -> int:
+        value = self.fields.get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Malformed(f"{name}: not a whole number but {shown(value)}")
+        return value
+
+    def boolean(self, name: str) -> bool:
+        value = self.fields.get(name)
+        if not isinstance(value, bool):
+            raise Malformed(f"{name}: neither true nor false but {shown(value)}")
+        return value
+
+    def figure(self, name: str) -> Decimal:
+        """Read a decimal that is not negative."""
+        value = self.signed(name)
+        if value < 0:
+            raise Malformed(f"{name}: negative: {value}")
+        return value
+
+    def signed(self, name: str) -> Decimal:
+        """Read a decimal of either sign."""
+        value = self.fields.get(name)
+        if not isinstance(value, str) or not _DECIMAL.match(value):
+            raise Malformed(f"{name}: not a decimal text but {shown(value)}")
+        return Decimal(value)
+
+    def positive_or_none(self, name: str) -> Decimal | None:
+        """Read a decimal where absent and zero mean that the order has none."""
+        if self.fields.get(name) is None:
+            return None
+        return self.figure(name) or None
+
+    def time(self, name: str) -> datetime:
+        """Read milliseconds since the epoch."""
+        value = self.integer(name)
+        try:
+            return from_ms(value)
+        except (OverflowError, ValueError, OSError):
+            raise Malformed(f"{name}: not a time: {value}") from None
+
+    def side(self, name: str) -> Side:
+        value = self.text(name)
+        try:
+            return Side(value)
+        except ValueError:
+            raise Malformed(f"{name}: not a side: {shown(value)}") from None
+
+    def objects(self, name: str) -> list[JsonObject]:
+        return json_objects(self.fields.get(name), name)
+
+
+def read_rows(
+    body: Any, what: str, read: Callable[[JsonObject], T], named: Callable[[Any], str]
+) -> Rows[T]:
+    """Read each element of a JSON array, and set apart those that can't be read.
+
+    `named` names an element in its symbol's or asset's words. It returns "" if it can't.
+    """
+    if not isinstance(body, list):
+        raise Malformed(f"{what}: not a list but {type(body).__name__}")
+    rows: list[T] = []
+    unreadable: list[Unreadable] = []
+    for number, item in enumerate(body):
+        try:
+            rows.append(read(JsonObject(item, what)))
+        except Malformed as problem:
+            subject = named(item) or f"{what} row {number}"
+            unreadable.append(Unreadable(subject[:SUBJECT_WIDTH], str(problem), _row_text(item)))
+    return Rows(rows, unreadable)
+
+
+def _row_text(item: Any) -> str:
+    return json.dumps(item, ensure_ascii=True, default=str)[:_TEXT_WIDTH]
+
+
+def numbered(symbol: str, number: str) -> str:
+    """Return the name of an order in breaks: its symbol and the exchange's number of it."""
+    return f"{symbol}#{number}"
+
+
+def named_by(*names: str) -> Callable[[Any], str]:
+    """Return a function that names a row by these fields, if it has them all."""
+
+    def named(item: Any) -> str:
+        fields = item if isinstance(item, dict) else {}
+        values = [fields.get(name) for name in names]
+        if not all(type(value) in (str, int) and value != "" for value in values):
+            return ""
+        return "#".join(map(str, values))
+
+    return named
+
+
+def id_text(text: str, width: int) -> str:
+    """Return an id that fits its column. A long one ends in a digest, so that it stays unique."""
+    if len(text) <= width:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_WIDTH // 2).hexdigest()
+    return f"{text[: width - _DIGEST_WIDTH - 1]}~{digest}"
+
+
+def json_objects(body: Any, what: str) -> list[JsonObject]:
+    """Read a JSON array of objects."""
+    if not isinstance(body, list):
+        raise Malformed(f"{what}: not a list but {type(body).__name__}")
+    return [JsonObject(item, what) for item in body]
+
+
+def shown(value: Any) -> str:
+    """Shorten a value of a foreign message for a log line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

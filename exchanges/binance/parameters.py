@@ -1,0 +1,50 @@
+"""Write the parameters of a request, and check that its answer is about it."""
+
+from __future__ import annotations
+
+from exchanges.binance import messages
+from exchanges.binance.error_table import error_for
+from exchanges.binance.http import HttpResult
+from exchanges.errors import GatewayError
+from exchanges.types import CallKind, OrderReport, Rows
+
+
+def present(**parameters: str | int | None) -> dict[str, str]:
+    return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+def order_parameters(
+    symbol: str, client_order_id: str | None, exchange_order_id: str | None
+) -> dict[str, str]:
+    if client_order_id is None and exchange_order_id is None:
+        raise TypeError("client_order_id or exchange_order_id is needed")
+    return present(symbol=symbol, orderId=exchange_order_id, origClientOrderId=client_order_id)
+
+
+def expected(
+    report: OrderReport, symbol: str, client_order_id: str | None, exchange_order_id: str | None
+) -> OrderReport:
+    messages.expect_order(
+        report, symbol=symbol, client_order_id=client_order_id, exchange_order_id=exchange_order_id
+    )
+    return report
+
+
+def all_expected(found: Rows[OrderReport], symbol: str | None) -> Rows[OrderReport]:
+    for report in found:
+        messages.expect_order(report, symbol=symbol)
+    return found
+
+
+def error_of(result: HttpResult, kind: CallKind) -> GatewayError | None:
+    """Return the error, or None for HTTP 200 with a JSON body that is not an error object."""
+    if result.status == 200 and result.is_json and result.code is None:
+        return None
+    return error_for(
+        kind=kind,
+        message=result.message,
+        transport=result.transport,
+        http_status=result.status,
+        code=result.code,
+        retry_after=result.retry_after,
+    )

@@ -1,0 +1,48 @@
+"""Halts of a symbol or a strategy: the level between one order and a whole account."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from exchanges import clock
+
+
+class ScopedHalt(models.Model):
+    """A symbol or a strategy that sends nothing new, on one account or (empty) on all.
+
+    The row is the halt: resuming deletes it, and the journal keeps the story.
+    """
+
+    account = models.ForeignKey(
+        "exchanges.ExchangeAccount",
+        on_delete=models.CASCADE,
+        related_name="scoped_halts",
+        verbose_name=_("account"),
+        null=True,
+        blank=True,
+    )
+    symbol = models.CharField(_("symbol"), max_length=32, blank=True, default="")
+    strategy = models.CharField(_("strategy"), max_length=64, blank=True, default="")
+    reason = models.TextField(_("reason"))
+    halted_by = models.CharField(_("halted by"), max_length=150)
+    halted_at = models.DateTimeField(_("halted at"), default=clock.now)
+
+    class Meta:
+        ordering = ("-halted_at", "-id")
+        verbose_name = _("scoped halt")
+        verbose_name_plural = _("scoped halts")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=~Q(symbol="", strategy=""), name="scoped_halt_has_a_scope"
+            ),
+            models.UniqueConstraint(
+                fields=["account", "symbol", "strategy"], name="scoped_halt_unique_scope"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.strategy, self.symbol]))

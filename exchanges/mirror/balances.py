@@ -1,0 +1,164 @@
+"""Keep our copy of the balances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseFailure
+from django.db import transaction
+
+from exchanges import clock
+from exchanges.account_writes import stamp
+from exchanges.binance.registry import get_gateway
+from exchanges.db.commits import commit_asynchronously
+from exchanges.db.leases import acquire, do_once, holder_name, lease
+from exchanges.errors import GatewayError
+from exchanges.mirror.readings import was_read
+from exchanges.mirror.reservations import release_shown, release_shown_everywhere
+from exchanges.models import AccountSync, Balance, ExchangeAccount
+from exchanges.types import AccountReport, BalanceReport, from_ms
+
+log = structlog.get_logger(__name__)
+
+
+def sync_balances(account: ExchangeAccount) -> dict[str, int]:
+    """Fetch and store every balance. Return how many rows were written."""
+    asked_at = clock.now()
+    return {
+        "written": apply_account(account, get_gateway(account).fetch_account(), asked_at=asked_at)
+    }
+
+
+def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: datetime) -> int:
+    """Store a complete reading of an account's balances. Return how many rows were written."""
+    shown_until = _shown_until(account, report, asked_at)
+    with transaction.atomic():
+        written = apply_balances(account, report.balances)
+        # An asset that could not be read isn't zero.
+        named = {row.subject for row in report.unreadable if " " not in row.subject}
+        if len(named) == len(report.unreadable):
+            seen = {row.asset for row in report.balances} | named
+            written += _zero_the_rest(account, seen, report.updated_at)
+        held = (
+            Balance.objects.filter(account=account)
+            .exclude(reserved=Decimal(0))
+            .values_list("asset", flat=True)
+        )
+        if assets := list(held):
+            release_shown(account.pk, dict.fromkeys(assets, shown_until))
+    stamp(account, balances_synced_at=asked_at)
+    was_read.send(None, account=account, reader="account", unreadable=report.unreadable)
+    return written
+
+
+def _shown_until(account: ExchangeAccount, report: AccountReport, asked_at: datetime) -> datetime:
+    """Return the exchange's time up to which the reading is complete.
+
+    That is its last change, or the time of our call less the read lag.
+    """
+    asked_ms = get_gateway(account).now_ms() - int((clock.now() - asked_at).total_seconds() * 1000)
+    return max(report.updated_at, from_ms(asked_ms - int(settings.EXCHANGE_READ_LAG_MS)))
+
+
+def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
+    """Fetch balances unless we asked after `newer_than`. All workers share one call."""
+    do_once(
+        f"balances:{account.name}",
+        is_done=lambda: AccountSync.objects.filter(
+            account=account, balances_synced_at__gte=newer_than
+        ).exists(),
+        work=lambda: sync_balances(account),
+    )
+
+
+def refresh_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
+    """Like `ensure_balances`, but best effort.
+
+    Skip if another worker is refreshing, and ignore errors.
+    """
+    try:
+        with lease(f"balances:{account.name}") as held:
+            known = AccountSync.objects.filter(account=account, balances_synced_at__gte=newer_than)
+            if held and not known.exists():
+                sync_balances(account)
+    except (GatewayError, DatabaseFailure) as error:
+        log.info("balances_not_read", account=account.name, error=str(error))
+
+
+def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:
+    """Store absolute amounts, and return how many were written.
+
+    Amounts older than the stored ones are skipped.
+    """
+    with transaction.atomic():
+        commit_asynchronously()
+        stored = Balance.objects.filter(account=account, asset__in=[row.asset for row in rows])
+        known = {row.asset: row for row in stored.order_by("pk").select_for_update()}
+        fresh = [
+            Balance(
+                account=account,
+                asset=row.asset,
+                free=row.free,
+                locked=row.locked,
+                updated_at=row.updated_at,
+            )
+            for row in rows
+            if _says_more(row, known.get(row.asset))
+        ]
+        Balance.objects.bulk_create(
+            fresh,
+            update_conflicts=True,
+            update_fields=("free", "locked", "updated_at"),
+            unique_fields=("account", "asset"),
+        )
+        held = {
+            row.asset: row.updated_at
+            for row in fresh
+            if row.asset in known and known[row.asset].reserved
+        }
+        if held:
+            release_shown(account.pk, held)
+    return len(fresh)
+
+
+def _says_more(row: BalanceReport, old: Balance | None) -> bool:
+    """Is it newer and different, or just newer while reservations wait for a newer amount?"""
+    if old is None:
+        return True
+    differs = (old.free, old.locked) != (row.free, row.locked)
+    return row.updated_at >= old.updated_at and (
+        differs or (old.reserved > 0 and row.updated_at > old.updated_at)
+    )
+
+
+def release_covered() -> None:
+    """Release reservations that known balances cover.
+
+    Fetch balances where a reservation has waited for them too long.
+    """
+    waiting = release_shown_everywhere()
+    pause = float(settings.BALANCE_MAX_AGE_SECONDS)
+    oldest = clock.now() - timedelta(seconds=pause)
+    late = ExchangeAccount.objects.filter(
+        pk__in=waiting, is_enabled=True, reservations__due_at__lt=oldest
+    )
+    for account in late.distinct():
+        # A healthy stream counts as a reading, so the last one says nothing here.
+        if not acquire(f"late-balances:{account.name}", holder_name(), pause):
+            continue
+        try:
+            sync_balances(account)
+        except GatewayError as error:
+            log.warning("balances_not_read", account=account.name, error=str(error))
+
+
+def _zero_the_rest(account: ExchangeAccount, seen: set[str], moment: datetime) -> int:
+    """Set unlisted balances to zero, because the exchange lists only the others."""
+    rest = Balance.objects.filter(account=account, updated_at__lte=moment).exclude(asset__in=seen)
+    return rest.exclude(free=Decimal(0), locked=Decimal(0)).update(
+        free=0, locked=0, updated_at=moment
+    )

@@ -1,1 +1,0 @@
-"""Reads for people: what the admin shows, finds and says of an order."""

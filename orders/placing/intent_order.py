@@ -1,0 +1,73 @@
+"""Convert between an intent and the row of its order."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from exchanges.types import plain
+from orders.amounts import OrderAmounts
+from orders.intents import COMPARED, Intent, IntentConflict
+from orders.models import Order
+from orders.states import OrderStatus
+
+
+def intent_of(order: Order, account: str) -> Intent:
+    """Return the intent behind a stored order."""
+    return Intent(
+        intent_id=order.intent_id,
+        account=account,
+        symbol=order.symbol,
+        amounts=OrderAmounts.of(order),
+        strategy=order.strategy,
+    )
+
+
+def require_same_intent(
+    order: Order, intent: Intent, *, as_sent: OrderAmounts | None = None
+) -> None:
+    """Raise `IntentConflict` that names the first argument in which the stored order differs.
+
+    `as_sent` are the intent's amounts on the exchange's grid, for an order that we know only from
+    the exchange.
+    """
+    _require_same("symbol", order.symbol, intent.symbol, intent)
+    for name in COMPARED:
+        ours, theirs = getattr(order, name) or None, getattr(intent.amounts, name)
+        if as_sent is not None and ours is not None and ours == getattr(as_sent, name):
+            continue
+        _require_same(name, ours, theirs, intent)
+
+
+def _require_same(name: str, ours: object, theirs: object, intent: Intent) -> None:
+    if ours != theirs:
+        known, given = (
+            value if isinstance(value, str | None) else plain(value)  # type: ignore[arg-type]
+            for value in (ours, theirs)
+        )
+        raise IntentConflict(
+            f"{name}: intent {intent.intent_id!r} is known with {known}, not {given}"
+        )
+
+
+def new_order(intent: Intent, account_id: int, now: datetime) -> Order:
+    """Return an unsaved order for the intent, CREATED."""
+    amounts = intent.amounts
+    submitted_at = intent.submitted_at or now
+    within = intent.place_within or timedelta(seconds=settings.PLACE_WITHIN_SECONDS)
+    return Order(
+        account_id=account_id,
+        intent_id=intent.intent_id,
+        symbol=intent.symbol,
+        side=str(amounts.side),
+        order_type=str(amounts.order_type),
+        time_in_force=str(amounts.time_in_force or ""),
+        **amounts.by_name,
+        strategy=intent.strategy,
+        status=str(OrderStatus.CREATED),
+        created_at=now,
+        submitted_at=submitted_at,
+        place_by=submitted_at + within,
+        next_check_at=now,
+    )

@@ -1,0 +1,164 @@
+"""Look for the order of an unanswered request in every source that could show it.
+
+The query by client order id is not enough: its answer may lag, and an order that was amended by
+hand has another id by now. So open orders, the history and the trades are read, too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from django.db import transaction
+
+from exchanges.binance.gateway import Gateway
+from exchanges.errors import OutcomeUnknown
+from exchanges.types import FillReport, OrderReport, Rows, Unreadable, to_ms
+from orders.fast_reads import attempts_by_exchange_id
+from orders.ids import split_client_order_id
+from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
+from orders.reconciliation.questions import PAGE
+from orders.recording.apply import apply_report
+from orders.recording.attempts import is_about, is_same_order, may_be_amended
+from orders.recording.changes import TooMuchContention, update_if_unchanged
+from orders.recording.fence import EARLIER_MS, fence_ms, signed_ms
+
+T = TypeVar("T")
+
+
+def find_order(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport | None:
+    """Return the exchange's order of an unanswered request. None if no source shows one.
+
+    Raises `OrderNotFound` if a trade of that time belongs to an order that the exchange doesn't
+    show yet: then absence is not proven. Raises `GatewayError` if a question failed.
+    """
+    start_ms, end_ms = signed_ms(attempt) - EARLIER_MS, fence_ms(attempt)
+    listed = _readable(gateway, attempt, gateway.fetch_open_orders(attempt.symbol))
+    listed += _orders_between(gateway, attempt, start_ms, end_ms)
+    for report in listed:
+        if _is_its_order(gateway, attempt, report):
+            return report
+    traded = _traded_numbers(gateway, attempt, start_ms, end_ms)
+    for number in sorted(traded - {report.exchange_order_id for report in listed}):
+        report = gateway.fetch_order(symbol=attempt.symbol, exchange_order_id=number)
+        if _is_its_order(gateway, attempt, report):
+            return report
+    return None
+
+
+def apply_found(attempt: ExchangeOrder, report: OrderReport, *, actor: str) -> Order:
+    """Record the order that was found for an unanswered request.
+
+    If it was recorded as someone else's meanwhile, because it has another client order id, that
+    row is joined with ours.
+    """
+    number = report.exchange_order_id
+    rows = attempts_by_exchange_id(attempt.account_id, report.symbol, number)
+    with transaction.atomic():
+        for row in rows:
+            if row.pk != attempt.pk and row.order.is_external and is_same_order(row, report):
+                join_external(attempt, row)
+        return apply_report(attempt, report, actor=actor)
+
+
+def _is_its_order(gateway: Gateway, attempt: ExchangeOrder, report: OrderReport) -> bool:
+    """Return whether it is the request's order. The exchange's list of amendments proves it."""
+    if is_about(attempt, report):
+        return True
+    if not may_be_amended(attempt, report):
+        return False
+    found = gateway.fetch_amendments(
+        symbol=report.symbol, exchange_order_id=report.exchange_order_id
+    )
+    return bool(found) and found[0].client_order_id == attempt.client_order_id
+
+
+def join_external(attempt: ExchangeOrder, external: ExchangeOrder) -> None:
+    """Move the fills and the history of the external row to our attempt, and delete it."""
+    if not update_if_unchanged(external.order):
+        raise TooMuchContention(external.order.pk)
+    Fill.objects.filter(exchange_order=external).update(exchange_order=attempt, order=attempt.order)
+    for model in (OrderEvent, ReconciliationBreak):
+        model.objects.filter(order=external.order).update(order=attempt.order)
+    attempt.fills_quantity = external.fills_quantity
+    attempt.fills_quote_quantity = external.fills_quote_quantity
+    attempt.save(update_fields=["fills_quantity", "fills_quote_quantity"])
+    order = external.order
+    external.delete()
+    order.delete()
+
+
+def _readable(
+    gateway: Gateway, attempt: ExchangeOrder, page: Rows[OrderReport]
+) -> list[OrderReport]:
+    """Return the rows. Raise `OutcomeUnknown` if one that can't be read may be the order."""
+    for row in page.unreadable:
+        name, number = _value(row, "clientOrderId", str), _value(row, "orderId", int)
+        if name == attempt.client_order_id or not name or number is None:
+            raise OutcomeUnknown(f"a row of the orders of {attempt.symbol} can't be read")
+        if split_client_order_id(name):
+            continue  # another request of ours
+        found = gateway.fetch_amendments(symbol=attempt.symbol, exchange_order_id=str(number))
+        if any(each.client_order_id == attempt.client_order_id for each in found):
+            raise OutcomeUnknown(f"the order was amended, and {row.subject} can't be read")
+    return list(page)
+
+
+def _value(row: Unreadable, name: str, kind: type[T]) -> T | None:
+    """Return one field of an unreadable row. None if it hasn't this kind, or the row was cut."""
+    try:
+        value = json.loads(row.text)[name]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return value if type(value) is kind else None
+
+
+def _orders_between(
+    gateway: Gateway, attempt: ExchangeOrder, start_ms: int, end_ms: int
+) -> list[OrderReport]:
+    """Return all orders of a window, halving it until no page is full and could hide some."""
+    page = gateway.fetch_all_orders(
+        symbol=attempt.symbol, start_ms=start_ms, end_ms=end_ms, limit=PAGE
+    )
+    if len(page) + len(page.unreadable) < PAGE:
+        return _readable(gateway, attempt, page)
+    if end_ms <= start_ms:
+        raise OutcomeUnknown(f"more than {PAGE} orders within one millisecond")
+    middle = (start_ms + end_ms) // 2
+    return _orders_between(gateway, attempt, start_ms, middle) + _orders_between(
+        gateway, attempt, middle + 1, end_ms
+    )
+
+
+def _traded_numbers(
+    gateway: Gateway, attempt: ExchangeOrder, start_ms: int, end_ms: int
+) -> set[str]:
+    """Return the orders on our side that traded in the window and are not in our book.
+
+    The order of a trade that can't be read counts, too. Raise `OutcomeUnknown` if it has no number.
+    """
+    symbol, side = attempt.symbol, attempt.order.side
+    page = gateway.fetch_trades(symbol=symbol, start_ms=start_ms, end_ms=end_ms, limit=PAGE)
+    numbers = _numbers_of(page, side)
+    while len(page) + len(page.unreadable) == PAGE:
+        if not page:
+            raise OutcomeUnknown(f"a page of the trades of {symbol} can't be read")
+        if to_ms(page[-1].traded_at) > end_ms:
+            break
+        after = str(int(page[-1].trade_id) + 1)
+        page = gateway.fetch_trades(symbol=symbol, from_trade_id=after, limit=PAGE)
+        numbers |= _numbers_of(page, side)
+    known = ExchangeOrder.objects.filter(
+        account=attempt.account_id, symbol=symbol, exchange_order_id__in=numbers
+    )
+    return numbers - set(known.values_list("exchange_order_id", flat=True))
+
+
+def _numbers_of(page: Rows[FillReport], side: str) -> set[str]:
+    numbers = {trade.exchange_order_id for trade in page if str(trade.side) == side}
+    for row in page.unreadable:
+        number = _value(row, "orderId", int)
+        if number is None:
+            raise OutcomeUnknown(f"a trade can't be read: {row.subject}")
+        numbers.add(str(number))
+    return numbers

@@ -1,0 +1,219 @@
+"""Read a symbol's order history by id, page by page, from where the last read ended.
+
+Each page stores how far the history was read, so an interrupted read, or one longer than a run
+allows, resumes there. A symbol counts as caught up only after its last page. The first read of a
+symbol takes the newest page, and only our orders from it: years of history are not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db.models import F
+
+from exchanges import clock
+from exchanges.binance.registry import get_gateway
+from exchanges.db.leases import do_once
+from exchanges.errors import NotSent
+from exchanges.models import ExchangeAccount, SymbolCatchUp
+from exchanges.types import OrderReport, from_ms
+from orders import book_identity
+from orders.ids import split_client_order_id
+from orders.models import ExchangeOrder
+from orders.reconciliation.adopt import apply_reports, exchange_key
+from orders.reconciliation.amended import recover_amended
+from orders.reconciliation.counts import RunCounts
+from orders.reconciliation.questions import PAGE
+from orders.reconciliation.unreadable import note_reading
+from orders.recording.epochs import current_epoch
+
+log = structlog.get_logger(__name__)
+
+PAGES_AT_ONCE = 20  # 400 of the 6000 request weights per minute
+SYMBOLS_AT_ONCE = 5
+# Symbols that an account looks at before the fence: each costs 20 weights, and is read again.
+EARLY_LOOKS = 50
+WAIT_SECONDS = 0.5  # for another worker that reads the same symbol
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_RECENT_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """The result of one read of a symbol's history. `is_first`: only the newest page was read."""
+
+    counts: RunCounts
+    is_first: bool
+    is_complete: bool
+    pages: int = 0
+
+
+def ensure_caught_up(account: ExchangeAccount, symbol: str) -> None:
+    """Read the symbol's history, unless that was done since the book was last distrusted.
+
+    Raises `NotSent` while there is more to read than one run allows, and after a moment if another
+    worker is reading it.
+    """
+    done = SymbolCatchUp.objects.filter(
+        account=account, symbol=symbol, caught_up_at__gte=_must_have_begun_at(account)
+    )
+
+    def work() -> None:
+        if not catch_up_symbol(account, symbol).is_complete:
+            raise NotSent(f"the history of {symbol} is not read to its end yet", retry_after=1.0)
+
+    do_once(
+        f"catch-up:{account.name}:{symbol}",
+        is_done=done.exists,
+        work=work,
+        wait_seconds=WAIT_SECONDS,
+    )
+
+
+def _must_have_begun_at(account: ExchangeAccount) -> datetime:
+    """Return the moment at or after which a reading must have begun to be worth something.
+
+    Raises `NotSent` if that moment is still to come.
+    """
+    distrusted_at, now = book_identity.distrusted_at(), clock.now()
+    if distrusted_at is None:
+        return _EVER
+    trusted_from = book_identity.trusted_from(distrusted_at)
+    if now >= trusted_from:
+        return trusted_from
+    looked_at = SymbolCatchUp.objects.filter(account=account, caught_up_at__gte=distrusted_at)
+    if looked_at.count() >= EARLY_LOOKS:
+        raise NotSent(
+            "the history can be trusted in a moment",
+            retry_after=(trusted_from - now).total_seconds(),
+        )
+    return distrusted_at
+
+
+def catch_up_symbol(
+    account: ExchangeAccount, symbol: str, *, include_external: bool = False
+) -> CatchUp:
+    """Continue reading the symbol's history, at most `PAGES_AT_ONCE` pages.
+
+    Updates known orders, recovers our orders without a row, and with `include_external` records
+    those of others.
+    """
+    gateway, asked_at, counts = get_gateway(account), clock.now(), RunCounts()
+    stable_before = from_ms(gateway.now_ms()) - timedelta(
+        milliseconds=settings.EXCHANGE_READ_LAG_MS
+    )
+    progress, _ = SymbolCatchUp.objects.get_or_create(account=account, symbol=symbol)
+    start = _start(progress, include_external=include_external)
+    is_first, is_complete, pages = start is None, False, 0
+    for _ in range(PAGES_AT_ONCE):
+        page = gateway.fetch_all_orders(symbol=symbol, from_order_id=_text(start), limit=PAGE)
+        pages += 1
+        takes_all = include_external and not is_first
+        # Ours by the form of its id. Whether it is this deployment's shows when its intent comes.
+        wanted = [r for r in page if takes_all or split_client_order_id(r.client_order_id)]
+        failed = apply_reports(account, wanted, counts)
+        recover_amended(account, symbol, page, counts)
+        bad = {row.subject for row in failed}
+        readable = {key for key in map(exchange_key, page) if key not in bad}
+        note_reading(account, "allOrders", [*page.unreadable, *failed], readable=readable)
+        until = _read_until(page, stable_before, or_else=0 if is_first else None)
+        if until is not None:
+            column = "read_until" if takes_all or is_first else "own_read_until"
+            SymbolCatchUp.objects.filter(pk=progress.pk).update(**{column: until})
+        # A full page without a readable row gives no id to go on from.
+        is_complete = is_first or not page or len(page) + len(page.unreadable) < PAGE
+        if is_complete:
+            SymbolCatchUp.objects.filter(pk=progress.pk).update(caught_up_at=asked_at)
+            break
+        start = max(map(_number, page)) + 1
+    caught_up = CatchUp(counts, is_first, is_complete, pages)
+    _log(account, symbol, caught_up)
+    return caught_up
+
+
+def read_on(account: ExchangeAccount) -> None:
+    """Read on in the symbols that were read longest ago, for orders of others that no list shows.
+
+    Needed while the account's stream is down. A few symbols at a time, 20 request weights each.
+    """
+    rows = SymbolCatchUp.objects.filter(account=account, read_until__isnull=False)
+    rows = rows.order_by(F("caught_up_at").asc(nulls_first=True), "pk")
+    for symbol in rows.values_list("symbol", flat=True)[:SYMBOLS_AT_ONCE]:
+        catch_up_symbol(account, symbol, include_external=True)
+
+
+def _log(account: ExchangeAccount, symbol: str, caught_up: CatchUp) -> None:
+    fields = {"account": account.name, "symbol": symbol, **caught_up.counts.as_dict()}
+    if caught_up.is_first:
+        log.info("history_begun", **fields, note="orders before the newest page are not imported")
+    elif caught_up.is_complete:
+        log.info("symbol_caught_up", **fields)
+    else:
+        log.warning("history_unread", **fields, pages=PAGES_AT_ONCE)
+
+
+def _start(progress: SymbolCatchUp, *, include_external: bool) -> int | None:
+    """Return the first id to read. None before the first read of a symbol we never traded."""
+    if include_external and progress.read_until is not None:
+        return progress.read_until + 1
+    known = [
+        progress.read_until,
+        None if include_external else progress.own_read_until,
+        _newest_sent(progress.account, progress.symbol),
+    ]
+    numbers = [number for number in known if number is not None]
+    return max(numbers) + 1 if numbers else None
+
+
+def _newest_sent(account: ExchangeAccount, symbol: str) -> int | None:
+    """Return the id of the newest order that this database sent: up to it, none of ours is missing.
+
+    Orders that we know from a list or the stream prove nothing about the orders before them.
+    """
+    recent = (
+        ExchangeOrder.objects.filter(
+            account=account,
+            symbol=symbol,
+            epoch=current_epoch(account),
+            request_timestamp_ms__isnull=False,
+        )
+        .exclude(exchange_order_id="")
+        .order_by("-id")
+        .values_list("exchange_order_id", flat=True)[:_RECENT_ROWS]
+    )
+    return max((int(text) for text in recent if text.isdigit()), default=None)
+
+
+def _read_until(
+    page: Sequence[OrderReport], stable_before: datetime, *, or_else: int | None
+) -> int | None:
+    """Return the last id that the next read may skip. `or_else` if the page shows none.
+
+    The orders of the last moments are read again, and so is every id before them back to the last
+    stable order: the exchange's list may lag, and show a newer order before an older one.
+    """
+    if not page:
+        return or_else
+    fresh = [
+        _number(report)
+        for report in page
+        if (report.created_at or report.updated_at) >= stable_before
+    ]
+    if not fresh:
+        return max(map(_number, page))
+    stable = [number for number in map(_number, page) if number < min(fresh)]
+    if not stable and or_else is not None and len(page) >= PAGE:
+        return min(fresh) - 1  # a first page, full of the last moments: history isn't imported
+    return max(stable, default=or_else)
+
+
+def _number(report: OrderReport) -> int:
+    return int(report.exchange_order_id)
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)

@@ -1,0 +1,90 @@
+"""Risk limits: people with the permission edit them, and every change is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from exchanges.models import ExchangeAccount
+from orders.models import RiskLimit, RiskLimitChange
+from tests.factories import ExchangeAccountFactory
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/orders/risklimit/"
+
+
+def person(*permissions: str) -> Client:
+    user = User.objects.create_user("eva", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=[*permissions, "all_accounts"])
+    )
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def answers(account: ExchangeAccount, **changes: Any) -> dict[str, Any]:
+    return {
+        "account": account.pk,
+        "symbol": "",
+        "strategy": "",
+        "currency": "USDT",
+        "max_price_age": 60,
+        "identical_window": 10,
+        **changes,
+    }
+
+
+def test_risk_limit_page__stores_each_change_with_its_author() -> None:
+    account = ExchangeAccountFactory(name="bot-1")
+    eva = person(
+        "view_risklimit",
+        "add_risklimit",
+        "change_risklimit",
+        "delete_risklimit",
+        "view_risklimitchange",
+    )
+    assert eva.post(f"{LIST}add/", answers(account, max_order_notional="1000.5")).status_code == 302
+    row = RiskLimit.objects.get()
+    assert (
+        eva.post(f"{LIST}{row.pk}/change/", answers(account, max_open_orders="3")).status_code
+        == 302
+    )
+    assert eva.post(f"{LIST}{row.pk}/delete/", {"post": "yes"}).status_code == 302
+    scope: dict[str, Any] = {"account": "bot-1", "symbol": "", "strategy": "", "currency": "USDT"}
+    scope |= {"max_price_age": 60, "identical_window": 10}
+    first, second = scope | {"max_order_notional": "1000.5"}, scope | {"max_open_orders": 3}
+    kept = RiskLimitChange.objects.order_by("id")
+    assert [(c.actor, c.before, c.after) for c in kept] == [
+        ("eva", {}, first),
+        ("eva", first, second),
+        ("eva", second, {}),
+    ]
+    assert eva.get("/admin/orders/risklimitchange/").status_code == 200
+    assert eva.get("/admin/orders/risklimitchange/add/").status_code == 403
+
+
+def test_risk_limit_page__writes_symbols_and_currencies_as_orders_do() -> None:
+    account = ExchangeAccountFactory()
+    given = answers(
+        account, symbol=" btc/usdt", currency="usdt ", strategy="grid ", max_open_orders="3"
+    )
+    assert person("add_risklimit").post(f"{LIST}add/", given).status_code == 302
+    row = RiskLimit.objects.get()
+    assert (row.symbol, row.currency, row.strategy) == ("BTCUSDT", "USDT", "grid")
+
+
+def test_risk_limit_page__is_read_only_without_the_permission() -> None:
+    account = ExchangeAccountFactory()
+    row = RiskLimit.objects.create(account=account, max_open_orders=3)
+    viewer = person("view_risklimit")
+    assert viewer.get(LIST).status_code == 200
+    assert (
+        viewer.post(f"{LIST}{row.pk}/change/", answers(account, max_open_orders="300")).status_code
+        == 403
+    )
+    assert RiskLimit.objects.get().max_open_orders == 3
+    assert not RiskLimitChange.objects.exists()

@@ -1,0 +1,130 @@
+"""Check that a list's readable rows are read although others can't be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exchanges.binance import json_fields, messages
+from exchanges.binance.gateway import Gateway
+from exchanges.binance.http import parsed
+from exchanges.models import Balance, Instrument
+from orders.models import ExchangeOrder, Fill, Order
+from tests.exchanges.binance import binance_answers as binance
+from tests.exchanges.binance.gateway.test_errors import BAD_FIELDS
+from tests.exchanges.binance.raw_server import RawServer, answer
+
+pytestmark = pytest.mark.usefixtures("without_limits")
+
+NOT_OBJECTS: list[Any] = [7, None, [], "x", {}]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *[binance.queried(**changes) for changes in BAD_FIELDS],
+        binance.queried(clientOrderId=""),
+        binance.queried(origQty="0.00000000", origQuoteOrderQty="0.00000000"),
+        binance.queried(origQty="1" * 21),
+        binance.queried(symbol="X" * 33),
+        binance.queried(timeInForce=7),
+        *NOT_OBJECTS,
+    ],
+    ids=str,
+)
+def test_orders__a_bad_row_is_set_apart(server: RawServer, exchange: Gateway, bad: Any) -> None:
+    for call, given in (("fetch_open_orders", {}), ("fetch_all_orders", {"symbol": "BTCUSDT"})):
+        server.then(answer(200, [binance.queried(orderId=1), bad, binance.queried(orderId=3)]))
+        found = getattr(exchange, call)(**given)
+        assert [report.exchange_order_id for report in found] == ["1", "3"]
+        (apart,) = found.unreadable
+        assert apart.problem
+        assert apart.subject in ("BTCUSDT#28", "orders row 1", f"{'X' * 33}#28")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [binance.trade(isBuyer=1), binance.trade(quoteQty=None), binance.trade(qty=""), *NOT_OBJECTS],
+    ids=str,
+)
+def test_trades__a_bad_row_is_set_apart(server: RawServer, exchange: Gateway, bad: Any) -> None:
+    server.then(answer(200, [binance.trade(id=1), bad, binance.trade(id=3)]))
+    found = exchange.fetch_trades(symbol="BTCUSDT")
+    assert [fill.trade_id for fill in found] == ["1", "3"]
+    assert [row.subject for row in found.unreadable] in (["BTCUSDT trade 56"], ["trades row 1"])
+
+
+@pytest.mark.parametrize(
+    ("bad", "subject"),
+    [
+        ({"asset": "ETH", "free": "1.0"}, "ETH"),
+        ({"asset": "ETH", "free": "1.0", "locked": "-1"}, "ETH"),
+        ({"asset": "", "free": "1.0", "locked": "0"}, "balances row 2"),
+        (None, "balances row 2"),
+    ],
+)
+def test_account__a_bad_balance_is_set_apart(
+    server: RawServer, exchange: Gateway, bad: Any, subject: str
+) -> None:
+    rows = binance.account()["balances"]
+    server.then(answer(200, binance.account(balances=[*rows, bad])))
+    report = exchange.fetch_account()
+    assert [row.asset for row in report.balances] == ["BTC", "USDT"]
+    assert [row.subject for row in report.unreadable] == [subject]
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ({"filters": None}, "BTCUSDT"),
+        ({"filters": [{}]}, "BTCUSDT"),
+        ({"filters": [None]}, "BTCUSDT"),
+        ({"quoteAssetPrecision": "many"}, "BTCUSDT"),
+        ({"status": None}, "BTCUSDT"),
+        ({"symbol": None}, "symbols row 0"),
+    ],
+    ids=str,
+)
+def test_exchange_info__a_bad_symbol_is_set_apart(
+    server: RawServer, exchange: Gateway, changes: dict[str, Any], subject: str
+) -> None:
+    body = binance.exchange_info(**changes)
+    (good,) = binance.exchange_info()["symbols"]
+    body["symbols"].append({**good, "symbol": "ETHUSDT"})
+    body["rateLimits"] = [None, {"rateLimitType": "ORDERS"}]
+    server.then(answer(200, body))
+    info = exchange.fetch_exchange_info()
+    assert [rules.symbol for rules in info.instruments] == ["ETHUSDT"]
+    assert [row.subject for row in info.unreadable] == [subject]
+    assert info.rate_limits == ({"rateLimitType": "ORDERS"},)
+
+
+def test_orders__texts_are_cut_to_our_columns() -> None:
+    long = "x" * 300
+    row = binance.queried(
+        clientOrderId=long, status=long, type=long, timeInForce=long, expiryReason=long
+    )
+    other = binance.queried(clientOrderId=f"{long}y")
+    first, second = (messages.queried_order(given) for given in (row, other))
+    assert (len(first.status), len(first.order_type), len(first.time_in_force)) == (32, 32, 8)
+    assert (len(first.reason), len(first.client_order_id)) == (64, 64)
+    assert first.client_order_id != second.client_order_id
+
+
+def test_messages__widths_are_those_of_our_columns() -> None:
+    def width(model: Any, name: str) -> int:
+        return int(model._meta.get_field(name).max_length)
+
+    assert width(ExchangeOrder, "client_order_id") == json_fields.CLIENT_ORDER_ID_WIDTH
+    assert width(ExchangeOrder, "exchange_status") == json_fields.WORD_WIDTH
+    assert width(Order, "order_type") == json_fields.WORD_WIDTH
+    assert width(Order, "time_in_force") == json_fields.TIME_IN_FORCE_WIDTH
+    assert width(Order, "reason_code") == json_fields.REASON_WIDTH
+    assert {width(row, "symbol") for row in (Order, ExchangeOrder, Fill, Instrument)} == {32}
+    assert {width(Balance, "asset"), width(Fill, "commission_asset")} == {json_fields.ASSET_WIDTH}
+
+
+def test_parsed__what_no_column_takes_becomes_a_space() -> None:
+    expected = {"a ": [" x", "\U0001f600"]}
+    assert parsed(r'{"a\u0000": ["\ud800x", "\ud83d\ude00"]}') == expected

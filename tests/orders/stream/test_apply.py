@@ -1,0 +1,413 @@
+"""Apply stream events to the book one by one; a failed event does not cost the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import InternalError, OperationalError
+from psycopg.errors import ReadOnlySqlTransaction
+from pytest_django.fixtures import Settings
+
+from exchanges import clock
+from exchanges.binance.registry import get_gateway
+from exchanges.binance.stream_messages import Bad, Connected, StreamEvent, read_event
+from exchanges.errors import OrderNotFound, OutcomeUnknown
+from exchanges.mirror.balances import ensure_balances
+from exchanges.models import Balance, ExchangeAccount, StreamState
+from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
+from orders.reconciliation.account import reconcile_account
+from orders.reconciliation.open_orders import sync_open_orders
+from orders.reconciliation.questions import ask_for
+from orders.stream import listener
+from orders.stream.apply import StreamApplier
+from tests import steps
+from tests.factories import ExchangeAccountFactory
+from tests.fakes import FakeExchange
+
+pytestmark = pytest.mark.django_db
+D = Decimal
+
+
+@pytest.fixture
+def exchange() -> Iterator[FakeExchange]:
+    with FakeExchange().installed() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def owner(exchange: FakeExchange) -> ExchangeAccount:
+    account: ExchangeAccount = ExchangeAccountFactory(name="demo")
+    return account
+
+
+submit = partial(steps.submit, quantity="0.1", price="40000")
+
+
+def report_of(order: Order, **changes: Any) -> Any:
+    """Build an execution report of the order, like Binance's."""
+    attempt = order.exchange_orders.get()
+    now = clock.now_ms()
+    row = {
+        "e": "executionReport", "E": now, "s": order.symbol, "c": attempt.client_order_id,
+        "S": "BUY", "o": "LIMIT",
+        "f": "GTC", "q": "0.10000000", "p": "40000.00000000", "P": "0.00000000", "F": "0.00000000",
+        "g": -1, "C": "",
+        "x": "NEW", "X": "NEW", "r": "NONE", "i": int(attempt.exchange_order_id), "l": "0.00000000",
+        "z": "0.00000000", "L": "0.00000000", "n": "0", "N": None, "T": now, "t": -1, "I": now,
+        "w": True,
+        "m": False, "O": now, "Z": "0.00000000", "Y": "0.00000000", "Q": "0.00000000", **changes,
+    }  # fmt: skip
+    return read_event(row)
+
+
+def trade_of(order: Order, number: int, **changes: Any) -> Any:
+    return report_of(
+        order, x="TRADE", X="PARTIALLY_FILLED", l="0.04000000", z="0.04000000", L="40000.00000000",
+        t=number,
+        Z="1600.00000000", Y="1600.00000000", n="0.00004000", N="BTC", **changes,
+    )  # fmt: skip
+
+
+def test_apply__refused_orders_without_a_number_are_orders_of_their_own(
+    owner: ExchangeAccount,
+) -> None:
+    """The second half of a cancel-replace may be refused, and such an order has no number."""
+    order, live = submit(), StreamApplier(owner)
+    for client_order_id in ("web_1", "web_2"):
+        live.apply(report_of(order, c=client_order_id, x="REJECTED", X="REJECTED", i=-1))
+    external = Order.objects.filter(is_external=True)
+    assert [*external.values_list("status", "exchange_order_id")] == [("REJECTED", "")] * 2
+    owner.refresh_from_db()
+    assert (owner.trading_state, ReconciliationBreak.objects.count()) == ("ACTIVE", 0)
+
+
+def test_apply__an_amended_order_is_followed_under_its_new_name(owner: ExchangeAccount) -> None:
+    order, live = submit(), StreamApplier(owner)
+    ours = order.exchange_orders.get().client_order_id
+    live.apply(report_of(order, x="REPLACED", c="amended-by-hand", C=ours, q="0.08000000"))
+    live.apply(trade_of(order, 7, c="amended-by-hand"))
+    order.refresh_from_db()
+    assert (order.status, order.filled_quantity, Order.objects.count()) == (
+        "PARTIALLY_FILLED",
+        D("0.04"),
+        1,
+    )
+    assert order.exchange_orders.get().client_order_id == ours
+
+
+def test_sync_open_orders__an_amended_order_is_no_missing_one(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    order = submit()
+    attempt = order.exchange_orders.get()
+    ExchangeOrder.objects.update(acknowledged_at=clock.now() - timedelta(minutes=1))
+    there = exchange._order(attempt.client_order_id)
+    there.client_order_id = "amended-by-hand"
+    assert sync_open_orders(owner)["asked"] == 0
+    assert Order.objects.count() == 1
+
+
+def test_ask_for__a_number_that_was_given_again_is_another_order(owner: ExchangeAccount) -> None:
+    attempt = submit().exchange_orders.select_related("order").get()
+    attempt.client_order_id = "lost-in-a-reset"
+    assert ask_for(get_gateway(owner), attempt).exchange_order_id == attempt.exchange_order_id
+    attempt.sent_at = attempt.exchange_created_at = clock.now() - timedelta(days=3)
+    with pytest.raises(OrderNotFound):
+        ask_for(get_gateway(owner), attempt)
+
+
+def test_apply__a_trade_of_nothing_changes_nothing(owner: ExchangeAccount) -> None:
+    order = submit()
+    event = trade_of(order, 7)
+    nothing = report_of(order, x="TRADE", X="NEW", t=8)
+    StreamApplier(owner).apply(nothing)
+    order.refresh_from_db()
+    assert (order.status, Fill.objects.count()) == ("NEW", 0)
+    StreamApplier(owner).apply(event)
+    order.refresh_from_db()
+    assert (order.status, Fill.objects.count()) == ("PARTIALLY_FILLED", 1)
+
+
+def test_apply__an_unknown_status_is_a_break_and_the_order_stays(owner: ExchangeAccount) -> None:
+    order = submit()
+    StreamApplier(owner).apply(report_of(order, x="EXPIRED", X="DREAMING"))
+    order.refresh_from_db()
+    assert (order.status, ReconciliationBreak.objects.get().kind) == ("NEW", "UNKNOWN_STATUS")
+
+
+def test_apply__an_unknown_execution_type_is_kept_and_what_it_says_applied(
+    owner: ExchangeAccount,
+) -> None:
+    order = submit()
+    StreamApplier(owner).apply(report_of(order, x="DREAMED", X="CANCELED"))
+    order.refresh_from_db()
+    kept = ReconciliationBreak.objects.get()
+    assert (order.status, kept.kind) == ("CANCELED", "UNREADABLE_EVENT")
+    assert kept.subject == "unknown execution type 'DREAMED'"
+    assert json.loads(kept.details["event"])["x"] == "DREAMED"
+
+
+def test_connected__is_in_sync_with_every_trade_only(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    part, whole = submit("i-1"), submit("i-2")
+    ExchangeOrder.objects.update(acknowledged_at=clock.now() - timedelta(minutes=1))
+    exchange.fill(part.exchange_orders.get().client_order_id, "0.03")
+    exchange.fill(whole.exchange_orders.get().client_order_id)
+    live = StreamApplier(owner)
+    exchange.lose_answer("fetch_trades", executed=False)
+    with pytest.raises(OutcomeUnknown):
+        live.connected(clock.now())
+    assert StreamState.objects.get().in_sync_since is None
+    live.connected(clock.now())
+    assert StreamState.objects.get().in_sync_since is not None
+    assert sorted(Fill.objects.values_list("order__intent_id", "quantity")) == [
+        ("i-1", D("0.03")),
+        ("i-2", D("0.1")),
+    ]
+
+
+def test_alive__says_again_how_the_stream_does(owner: ExchangeAccount) -> None:
+    first, second = StreamApplier(owner), StreamApplier(owner)
+    first.connected(clock.now())
+    second.connected(clock.now())
+    second.disconnected("the listener has stopped")
+    assert StreamState.objects.get().in_sync_since is None
+    first.alive()
+    state = StreamState.objects.get()
+    assert (state.in_sync_since is not None, state.reason) == (True, "")
+
+
+def test_apply__filled_before_new(owner: ExchangeAccount) -> None:
+    order, live = submit(), StreamApplier(owner)
+    filled = {
+        "l": "0.10000000",
+        "z": "0.10000000",
+        "L": "40000.00000000",
+        "Z": "4000.00000000",
+        "Y": "4000.00000000",
+    }
+    live.apply(report_of(order, x="TRADE", X="FILLED", t=7, n="0", N="BTC", **filled))
+    live.apply(report_of(order))
+    order.refresh_from_db()
+    assert (order.status, order.average_price, order.fills.count()) == ("FILLED", D(40000), 1)
+
+
+def test_apply__a_closed_order_that_is_shown_alive_takes_the_exchanges_state(
+    owner: ExchangeAccount,
+) -> None:
+    order = submit()
+    event = report_of(order)
+    attempts = ExchangeOrder.objects.filter(order=order)
+    attempts.update(outcome="ABSENT", exchange_status="", acknowledged_at=None)
+    Order.objects.update(
+        status="NOT_PLACED",
+        closed_at=clock.now(),
+        acknowledged_at=None,
+        reason_code="NO_ANSWER",
+        reason="gone",
+    )
+    StreamApplier(owner).apply(event)
+    order.refresh_from_db()
+    assert (order.status, order.closed_at, order.reason_code) == ("NEW", None, "")
+    assert ReconciliationBreak.objects.get().kind == "LATE_EVIDENCE"
+
+
+def test_apply__a_deposit_is_read_not_added(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    live = StreamApplier(owner)
+    ensure_balances(owner, newer_than=clock.now())
+    exchange.simulator.engine.deposit("demo", "USDT", 5 * 10**8)
+    now = clock.now_ms() + 1
+    positions = {"e": "outboundAccountPosition", "E": now, "u": now,
+                 "B": [{"a": "USDT", "f": "100005.00000000", "l": "0.00000000"}]}  # fmt: skip
+    delta = {"e": "balanceUpdate", "E": now + 1, "a": "USDT", "d": "5.00000000", "T": now}
+    for row in (positions, delta):  # In this order a difference would count twice.
+        live.apply(read_event(row))  # type: ignore[arg-type]
+    assert Balance.objects.get(asset="USDT").free == D(100005)
+
+
+def test_apply__an_outside_lock_is_read(owner: ExchangeAccount, exchange: FakeExchange) -> None:
+    ensure_balances(owner, newer_than=clock.now())
+    exchange.simulator.engine.external_lock("demo", "USDT", 5 * 10**8)
+    now = clock.now_ms()
+    row = {"e": "externalLockUpdate", "E": now, "a": "USDT", "d": "5.00000000", "T": now}
+    StreamApplier(owner).apply(read_event(row))  # type: ignore[arg-type]
+    balance = Balance.objects.get(asset="USDT")
+    assert (balance.free, balance.locked) == (D(99995), D(5))
+
+
+def test_apply__a_list_status_is_only_noted(owner: ExchangeAccount) -> None:
+    row = {
+        "e": "listStatus",
+        "E": clock.now_ms(),
+        "s": "BTCUSDT",
+        "g": 2,
+        "l": "ALL_DONE",
+        "L": "ALL_DONE",
+    }
+    StreamApplier(owner).apply(read_event(row))  # type: ignore[arg-type]
+    assert StreamState.objects.get().last_event_at is not None
+
+
+# -- the follower --------------------------------------------------------------------------------
+
+
+def follow(
+    account: ExchangeAccount, events: list[StreamEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let a follower of the account read these events."""
+
+    class Scripted:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
+            """Take the arguments of the real stream."""
+
+        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+            for event in events:
+                yield event
+
+    monkeypatch.setattr(listener, "UserStream", Scripted)
+    follower = listener._Follower(account)
+    asyncio.run(follower.run())
+    follower._threads.close(wait=True)
+
+
+def test_run__stops_while_the_database_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def hang(_: listener.Listener) -> dict[int, ExchangeAccount]:
+        asked.set()
+        answers.wait(30)
+        return {}
+
+    monkeypatch.setattr(listener.Listener, "_enabled_accounts", hang)
+
+    async def story() -> None:
+        listening = listener.Listener()
+        running = asyncio.create_task(listening.run())
+        await asyncio.to_thread(asked.wait, 10)
+        listening.stop()
+        try:
+            await asyncio.wait_for(running, 4)
+        finally:
+            answers.set()
+
+    asyncio.run(story())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__a_bad_event_is_kept_and_the_next_is_handled(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = submit()
+    bad = Bad('{"event": {"e": "surprise"}}', "unknown event 'surprise'")
+    follow(owner, [bad, bad, trade_of(order, 7)], monkeypatch)
+    kept = ReconciliationBreak.objects.get()
+    assert (kept.kind, kept.subject) == ("UNREADABLE_EVENT", "unknown event 'surprise'")
+    assert kept.details == {"event": '{"event": {"e": "surprise"}}'}
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+    reconcile_account(owner)
+    kept.refresh_from_db()
+    assert kept.resolved_at is not None, "the book was compared since"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__events_do_not_wait_for_the_second_look(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.EXCHANGE_READ_LAG_MS = 0
+    order = submit()
+    trade = trade_of(order, 7)
+    looking, may_end = threading.Event(), threading.Event()
+
+    def look(_: StreamApplier) -> None:
+        looking.set()
+        may_end.wait(30)
+
+    class Scripted:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
+            """Take the arguments of the real stream."""
+
+        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+            yield Connected(clock.now())
+            await asyncio.to_thread(looking.wait, 10)
+            yield trade
+
+    monkeypatch.setattr(listener, "UserStream", Scripted)
+    monkeypatch.setattr(StreamApplier, "look_again", look)
+    follower = listener._Follower(owner)
+    try:
+        asyncio.run(asyncio.wait_for(follower.run(), 10))
+        assert looking.is_set()
+    finally:
+        may_end.set()
+    follower._threads.close(wait=True)
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__an_event_that_cannot_be_applied_is_kept(
+    owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = submit()
+    first, second = trade_of(order, 7), trade_of(order, 7)
+    apply = StreamApplier.apply
+
+    def stumble(live: StreamApplier, event: Any) -> None:
+        if event is first:
+            raise KeyError("defect")
+        apply(live, event)
+
+    monkeypatch.setattr(StreamApplier, "apply", stumble)
+    follow(owner, [first, second], monkeypatch)
+    number = order.exchange_orders.get().exchange_order_id
+    subject = f"could not be applied: ExecutionReport BTCUSDT#{number}"
+    assert ReconciliationBreak.objects.get().subject == subject
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+
+
+def read_only() -> InternalError:
+    error = InternalError("cannot execute UPDATE in a read-only transaction")
+    error.__cause__ = ReadOnlySqlTransaction()
+    return error
+
+
+@pytest.mark.parametrize("failure", [OperationalError("gone"), read_only()], ids=["lost", "25006"])
+@pytest.mark.django_db(transaction=True)
+def test_follow__events_wait_while_the_database_is_away(
+    failure: Exception, owner: ExchangeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = submit()
+    failures = [failure] * 2
+    apply = StreamApplier.apply
+
+    def away(live: StreamApplier, event: Any) -> None:
+        if failures:
+            raise failures.pop()
+        apply(live, event)
+
+    monkeypatch.setattr(StreamApplier, "apply", away)
+    follow(owner, [trade_of(order, 7)], monkeypatch)
+    order.refresh_from_db()
+    assert order.status == "PARTIALLY_FILLED"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_follow__a_failed_question_is_no_break(
+    owner: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now_ms()
+    delta = read_event({"e": "balanceUpdate", "E": now, "a": "USDT", "d": "5.00000000", "T": now})
+    exchange.lose_answer("fetch_account", executed=False)
+    follow(owner, [delta], monkeypatch)  # type: ignore[list-item]
+    assert not ReconciliationBreak.objects.exists()

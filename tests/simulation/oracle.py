@@ -1,0 +1,309 @@
+"""Compare the book with the exchange's truth, after the faults have stopped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F
+
+from backoffice.people.journal import verifying
+from exchanges.models import Balance, ExchangeAccount, Reservation
+from orders.ids import split_client_order_id
+from orders.models import (
+    ExchangeOrder,
+    Fill,
+    Order,
+    OrderEvent,
+    OrderNotice,
+    ReconciliationBreak,
+)
+from orders.recording.plan import attempt_state
+from orders.recording.status import status_of
+from orders.states import CLOSED, UNRESOLVED, OrderStatus
+from tests.simulation.acting import Actor
+from tests.simulation.database import moment
+from tests.simulation.world import World
+
+#: Breaks that a story without hands, resets and broken assumptions may leave open.
+_ALLOWED_BREAKS: frozenset[str] = frozenset({"LATE_EVIDENCE"})
+_CLOCKS_DIFFER = 4.0  # seconds: stories step the clocks of hosts by up to 3
+
+
+def unsettled() -> str:
+    """Return what still waits for something, or an empty text. One query in the usual case."""
+    for order in Order.objects.filter(status__in=[*UNRESOLVED]).order_by("pk")[:1]:
+        return f"{order.intent_id} is {order.status}"
+    for order in Order.objects.filter(next_check_at__isnull=False).order_by("pk")[:1]:
+        return f"{order.intent_id} ({order.status}) has a next step"
+    for notice in OrderNotice.objects.filter(sent_at=None).order_by("pk")[:1]:
+        return f"the bot hasn't heard of version {notice.version} of {notice.order_id}"
+    for row in Reservation.objects.order_by("pk")[:1]:
+        return f"{row.amount} {row.asset} are reserved for {row.reference}"
+    return ""
+
+
+def judge(world: World, actor: Actor) -> list[str]:
+    """Return everything that is wrong, in plain words."""
+    truth = world.exchange.simulator.engine.truth()["accounts"]
+    problems: list[str] = []
+    for account in ExchangeAccount.objects.order_by("name"):
+        rows = truth[account.name]
+        problems += _one_order_each(world, account)
+        problems += _same_orders(account, rows)
+        problems += _same_balances(account, rows)
+    problems += _intents(actor)
+    problems += _statuses()
+    problems += _events()
+    problems += _limits(world, actor)
+    problems += _halts(world)
+    problems += _breaks(world)
+    problems += _notices(world)
+    problems += _money(world)
+    problems += _stale(world)
+    problems += _journal()
+    problems += [f"failed: {text}" for text in world.failures]
+    problems += [f"failed: {text}" for text in world.ears.failures]
+    problems += [
+        f"failed: {task.name}: {type(task.error).__name__}: {task.error}"
+        for task in world.scheduler.tasks
+        if task.error is not None
+    ]
+    return problems
+
+
+def _one_order_each(world: World, account: ExchangeAccount) -> Iterator[str]:
+    """Check the first promise: one intent, at most one order that the exchange ever accepted.
+
+    Where a story breaks the stated assumptions on purpose, a double must be found: at most one
+    is live, and a break stands.
+    """
+    accepted: dict[str, list[str]] = defaultdict(list)
+    for placed in world.exchange.placed:
+        ours = split_client_order_id(placed.client_order_id)
+        if placed.account == account.name and ours is not None:
+            accepted[ours[0]].append(placed.client_order_id)
+    for hashed, names in accepted.items():
+        if len(names) < 2:
+            continue
+        if not world.breaks_assumptions:
+            yield f"{account.name}: {len(names)} orders were accepted for the intent of bo-{hashed}"
+            continue
+        world.marks.add("double found")
+        rows = ExchangeOrder.objects.filter(account=account, client_order_id__in=names)
+        alive = [row for row in rows if attempt_state(row).is_alive]
+        breaks = ReconciliationBreak.objects.filter(
+            order__in=rows.values("order"), resolved_at__isnull=True
+        )
+        if len(alive) > 1:
+            yield f"{account.name}: {len(alive)} orders of the intent of bo-{hashed} are live"
+        if not breaks.exists():
+            yield f"{account.name}: no break names the {len(names)} orders of bo-{hashed}"
+
+
+def _same_orders(account: ExchangeAccount, truth: Mapping[str, Any]) -> Iterator[str]:
+    rows = ExchangeOrder.objects.filter(account=account).exclude(exchange_order_id="")
+    book = {(row.symbol, row.exchange_order_id): row for row in rows.select_related("order")}
+    trades: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for trade in truth["trades"]:
+        key = trade["symbol"], str(trade["order_id"])
+        trades[key][str(trade["trade_id"])] = trade
+    for order in truth["orders"]:
+        key = order["symbol"], str(order["order_id"])
+        name = f"{account.name}: {order['client_order_id']} ({key[0]} {key[1]})"
+        row = book.pop(key, None)
+        if row is None:
+            yield f"{name} is {order['status']} at the exchange, and the book has no such order"
+            continue
+        yield from _same_order(name, row, order)
+        yield from _same_fills(name, row, trades[key])
+    for row in book.values():
+        yield f"{account.name}: the exchange has no {row.client_order_id}, the book has"
+
+
+def _same_order(name: str, row: ExchangeOrder, order: Mapping[str, Any]) -> Iterator[str]:
+    if row.exchange_status != order["status"]:
+        yield f"{name} is {order['status']} at the exchange, {row.exchange_status} in the book"
+    for ours, theirs in (
+        (row.filled_quantity, order["executed_quantity"]),
+        (row.filled_quote_quantity, order["executed_quote"]),
+        (row.fills_quantity, order["executed_quantity"]),
+    ):
+        if ours != Decimal(theirs):
+            yield f"{name} is filled by {theirs} at the exchange, by {ours} in the book"
+            return
+
+
+def _same_fills(
+    name: str, row: ExchangeOrder, trades: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    fills = {fill.trade_id: fill for fill in Fill.objects.filter(exchange_order=row)}
+    if set(fills) != set(trades):
+        yield f"{name} has the trades {sorted(trades)}, the book has {sorted(fills)}"
+        return
+    for trade_id, fill in fills.items():
+        trade = trades[trade_id]
+        for ours, theirs in (
+            (fill.quantity, trade["quantity"]),
+            (fill.price, trade["price"]),
+            (fill.commission, trade["commission"]),
+        ):
+            if ours != Decimal(theirs):
+                yield f"{name}: trade {trade_id} says {theirs}, the book {ours}"
+        if fill.commission_asset != trade["commission_asset"]:
+            yield f"{name}: trade {trade_id} has another asset for its fee"
+
+
+def _same_balances(account: ExchangeAccount, truth: Mapping[str, Any]) -> Iterator[str]:
+    book = {row.asset: row for row in Balance.objects.filter(account=account)}
+    for asset, amounts in truth["balances"].items():
+        row = book.get(asset)
+        ours = (row.free, row.locked) if row else (Decimal(0), Decimal(0))
+        theirs = Decimal(amounts["free"]), Decimal(amounts["locked"])
+        if ours != theirs:
+            yield f"{account.name}: {asset} is {theirs} at the exchange, {ours} in the book"
+        if row is not None and row.reserved:
+            yield f"{account.name}: {row.reserved} {asset} stay reserved"
+
+
+def _intents(actor: Actor) -> Iterator[str]:
+    """Check that nothing that a bot repeated was lost, and that every cancel was met."""
+    orders = {
+        (row.account.name, row.intent_id): row for row in Order.objects.select_related("account")
+    }
+    for key in actor.submitted:
+        if key not in orders:
+            yield f"{key[1]} of {key[0]} was submitted, and the book has no such order"
+    for key in actor.cancels:
+        order = orders.get(key)
+        if order is not None and order.status not in CLOSED:
+            yield f"{key[1]} of {key[0]} was to be canceled and is {order.status}"
+    for key, order in orders.items():
+        is_ours = not order.is_external and not order.intent_id.startswith("recovered:")
+        if is_ours and key not in actor.submitted:
+            yield f"nobody submitted {order.intent_id}"
+
+
+def _notices(world: World) -> Iterator[str]:
+    """Check that the bot's newest message about each order tells its state."""
+    if not world.notifies or "failover" in world.marks:
+        return  # versions go back with the book
+    newest: dict[str, tuple[int, str, str]] = {}
+    seen: dict[str, set[int]] = defaultdict(set)
+    for message in world.broker.inbox:
+        order = message["order"]
+        told = (int(message["version"]), str(order["status"]), str(order["filled_quantity"]))
+        name = str(order["order_id"])
+        if told[0] not in seen[name] and told[0] < max(seen[name], default=0):
+            yield f"the bot heard of version {told[0]} of {name} after a newer one"
+        seen[name].add(told[0])
+        newest[name] = max(newest.get(name, told), told)
+    for order in Order.objects.order_by("pk"):
+        known = newest.get(str(order.pk))
+        if known is None or known[1] != order.status:
+            yield f"{order.intent_id} is {order.status}, and the bot heard {known}"
+        elif Decimal(known[2]) != order.filled_quantity:
+            yield f"{order.intent_id} is filled by {order.filled_quantity}, heard {known[2]}"
+
+
+def _stale(world: World) -> Iterator[str]:
+    """Check that nothing was accepted later than its deadline and its window allow."""
+    deadlines = {
+        row.client_order_id: row.order.place_by
+        for row in ExchangeOrder.objects.select_related("order")
+    }
+    for placed in world.exchange.placed:
+        place_by = deadlines.get(placed.client_order_id)
+        if place_by is None:
+            continue
+        late = (moment(placed.at_us) - place_by).total_seconds()
+        if late > settings.EXCHANGE_RECV_WINDOW_MS / 1000 + _CLOCKS_DIFFER:
+            yield f"{placed.client_order_id} was accepted {late:.1f} s after its deadline"
+
+
+def _money(world: World) -> Iterator[str]:
+    """Check that the gate let nothing pass that the account's own orders had spent already."""
+    if "hand" in world.marks or "failover" in world.marks or not world.is_poor:
+        return
+    for order in Order.objects.filter(status="REJECTED", reason_code="-2010"):
+        yield f"{order.intent_id} was refused for lack of money: {order.reason}"
+
+
+def _journal() -> Iterator[str]:
+    found = verifying.verify()
+    for finding in found.findings:
+        yield f"the journal doesn't verify: {finding}"
+
+
+def _statuses() -> Iterator[str]:
+    """Check that each status follows from the attempts, and that each open fate has a next step."""
+    for order in Order.objects.order_by("pk"):
+        attempts = list(ExchangeOrder.objects.filter(order=order).order_by("attempt"))
+        states = [attempt_state(row) for row in attempts]
+        expected = status_of(states, OrderStatus(order.verdict))
+        if order.status != expected:
+            yield f"{order.intent_id} is {order.status}, its attempts say {expected}"
+        filled = sum((row.filled_quantity for row in attempts), Decimal(0))
+        if filled != order.filled_quantity:
+            yield f"{order.intent_id} is filled by {order.filled_quantity}, its attempts: {filled}"
+        if order.status in CLOSED and order.closed_at is None:
+            yield f"{order.intent_id} is {order.status} without a time"
+
+
+def _events() -> Iterator[str]:
+    """Check that the events of each order explain its status, without a gap."""
+    last: dict[Any, str] = {}
+    # An order that was recovered and recorded again has two histories, which overlap.
+    joined = set(OrderEvent.objects.filter(event_type="ADOPTED").values_list("order_id", flat=True))
+    for event in OrderEvent.objects.exclude(order_id__in=joined).order_by("order_id", "id"):
+        before = last.get(event.order_id)
+        if before is None:
+            if event.event_type != "CREATED" and event.previous_status:
+                yield f"the first event of {event.order_id} is {event.event_type}"
+        elif event.previous_status and event.previous_status != before:
+            yield (
+                f"an event of {event.order_id} begins at {event.previous_status},"
+                f" the one before ended at {before}"
+            )
+        last[event.order_id] = event.new_status or before or ""
+    for order in Order.objects.exclude(pk__in=joined).order_by("pk"):
+        if order.pk not in last:
+            yield f"{order.intent_id} has no event"
+        elif last[order.pk] != order.status:
+            yield f"{order.intent_id} is {order.status}, its last event says {last[order.pk]}"
+
+
+def _limits(world: World, actor: Actor) -> Iterator[str]:
+    for placed in world.exchange.placed:
+        limit = actor.limits.get(placed.account)
+        if limit is not None and placed.open_before + 1 > limit:
+            yield (
+                f"{placed.account} had {placed.open_before} open orders at the exchange, at most"
+                f" {limit} are allowed, and {placed.client_order_id} was accepted"
+            )
+
+
+def _halts(world: World) -> Iterator[str]:
+    """Check that no claim came after a halt had committed, by the numbers of the events."""
+    if "failover" in world.marks:
+        return  # numbers go back, and so may the halt
+    for halt in world.halts:
+        name, end = halt.account, halt.last_event
+        rows = OrderEvent.objects.filter(event_type="CLAIMED", id__gt=halt.first_event)
+        rows = rows.filter(id__lte=end) if end is not None else rows
+        rows = rows.filter(order__account__name=name) if name else rows
+        for event in rows.select_related("order")[:1]:
+            yield f"{event.order.intent_id} was claimed although {name or 'everything'} was halted"
+
+
+def _breaks(world: World) -> Iterator[str]:
+    if "hand" in world.marks or "failover" in world.marks or world.breaks_assumptions:
+        return
+    rows = ReconciliationBreak.objects.filter(resolved_at__isnull=True).exclude(
+        kind__in=_ALLOWED_BREAKS
+    )
+    for row in rows.annotate(account_name=F("account__name")).order_by("pk"):
+        yield f"{row.account_name}: a break stands: {row.kind} {row.subject} {row.details}"
