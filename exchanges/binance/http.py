@@ -13,15 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from exchanges import clock
 from exchanges.binance.error_table import Transport
 
 if TYPE_CHECKING:
     import requests
-    import urllib3
 
 CONNECT_TIMEOUT_SECONDS = 3.0
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +137,17 @@ class _Session:
     """Replace requests' session below ccxt: one kept connection of urllib3, which says more.
 
     requests would take a third of the time that a call costs us, and follow redirects (a 307 or 308
-    sends an order again). Connecting has a short timeout of its own. The answer, or the way it
-    failed, is kept before ccxt sees it.
+    sends an order again). Connecting has a short timeout of its own, and the whole answer another.
+    The answer, or the way it failed, is kept before ccxt sees it.
     """
 
     def __init__(self, session: requests.Session, read_timeout_seconds: float) -> None:
-        import certifi
         import urllib3
 
-        self._pool = urllib3.PoolManager(
-            num_pools=2, cert_reqs="CERT_REQUIRED", ca_certs=certifi.where()
-        )
+        from exchanges.binance.timed_answers import timed_pool
+
+        self._pool = timed_pool()
         self._timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=read_timeout_seconds)
-        self._longest_seconds = CONNECT_TIMEOUT_SECONDS + read_timeout_seconds
         self.headers = session.headers
         self.cookies = session.cookies
         self.answer: _Answer | None = None
@@ -165,7 +160,6 @@ class _Session:
         self, method: str, url: str, *, data: Any, headers: Mapping[str, str], **_: Any
     ) -> NoReturn:
         """Send like `requests.Session.request`, but never return: the answer is in `answer`."""
-        give_up_at = clock.monotonic() + self._longest_seconds
         try:
             response = self._pool.urlopen(
                 method,
@@ -175,31 +169,15 @@ class _Session:
                 timeout=self._timeout,
                 redirect=False,
                 retries=False,
-                preload_content=False,
             )
-            content = _content(response, give_up_at)
         except Exception as error:
             self.failure = _failure(error)
             raise
-        self.answer = _Answer(response.status, response.headers, content)
+        self.answer = _Answer(response.status, response.headers, response.data)
         raise _HaveAnswer
 
     def close(self) -> None:
         self._pool.clear()
-
-
-def _content(response: urllib3.BaseHTTPResponse, give_up_at: float) -> bytes:
-    """Read the body. Raise `TimeoutError` at that moment, even if a byte comes now and then."""
-    pieces = []
-    try:
-        while piece := response.read1(_PIECE):
-            pieces.append(piece)
-            if clock.monotonic() > give_up_at:
-                raise TimeoutError
-    except Exception:
-        response.close()
-        raise
-    return b"".join(pieces)
 
 
 def _failure(error: Exception) -> _Failure:

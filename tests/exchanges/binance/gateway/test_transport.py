@@ -34,6 +34,7 @@ from tests.exchanges.binance.gateway.steps import (
     refusal,
 )
 from tests.exchanges.binance.raw_server import (
+    Behavior,
     RawServer,
     answer,
     closed_port,
@@ -64,27 +65,42 @@ def test_calls__a_connection_that_does_not_come_about_is_not_sent(
         assert type(error_of(place, Gateway(account, read_credentials(account)))) is NotSent
 
 
+@pytest.mark.parametrize(
+    ("at_once", "bit_by_bit"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n", b" "),  # the body
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),  # one header
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n"),  # header after header
+        (b"HTTP/1.1 ", b"2"),  # the status
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
 def test_calls__an_answer_that_comes_byte_by_byte_is_given_up(
     account: ExchangeAccount,
     server: RawServer,
     settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
+    at_once: bytes,
+    bit_by_bit: bytes,
 ) -> None:
     settings.EXCHANGE_REQUEST_TIMEOUT_MS = 300
-    monkeypatch.setattr(http, "CONNECT_TIMEOUT_SECONDS", 0.2)
-    server.then(drip)
+    server.then(drip(at_once, bit_by_bit))
     started = time.monotonic()
     assert type(error_of(place, Gateway(account, read_credentials(account)))) is OutcomeUnknown
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 3
 
 
-def drip(connection: socket.socket, server: RawServer) -> None:
-    """Send a body for five seconds, a byte at a time."""
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n")
-    with suppress(OSError):  # Nobody listens any more.
-        for _ in range(50):
-            connection.sendall(b" ")
-            time.sleep(0.1)
+def drip(at_once: bytes, bit_by_bit: bytes) -> Behavior:
+    """Send the first part, then the other again and again for ten seconds."""
+
+    def behave(connection: socket.socket, server: RawServer) -> None:
+        connection.sendall(at_once)
+        with suppress(OSError):  # Nobody listens any more.
+            for _ in range(100):
+                connection.sendall(bit_by_bit)
+                time.sleep(0.1)
+
+    return behave
 
 
 def test_calls__to_a_host_with_a_false_certificate_nothing_is_sent(
