@@ -1,4 +1,4 @@
-"""Fill the empty database of `make run`: the account `demo`, instruments and three logins."""
+"""Fill the empty database of `make run`: three accounts, instruments and three logins."""
 
 from __future__ import annotations
 
@@ -8,31 +8,49 @@ import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backoffice.local import static_files
 from backoffice.local.embedded import REFUSED
 from backoffice.local.running import run_env
 
-ACCOUNT = "demo"
-# They belong to the simulator on this machine's loopback and open nothing else.
-_API_KEY = "demo-key"
-_API_SECRET = "demo-secret"  # noqa: S105  # nosec B105
-_BALANCES = "USDT=100000,BTC=2,ETH=20,BNB=50,SOL=200,XRP=20000,DOGE=100000"
+if TYPE_CHECKING:
+    from exchanges.models import ExchangeAccount
+
+ACCOUNT, MAKER, SAVINGS = "demo", "demo-maker", "demo-savings"
+#: The first balances of each account, and its name at the simulator.
+_BALANCES = {
+    ACCOUNT: ("main", "USDT=100000,BTC=2,ETH=20,BNB=50,SOL=200,XRP=20000,DOGE=100000"),
+    MAKER: ("maker", "USDT=50000,BTC=1,ETH=20"),
+    SAVINGS: ("savings", "USDT=30000,BTC=0.5"),
+}
+ACCOUNTS = tuple(_BALANCES)
+#: Its strategy is halted, and its large orders wait for a second person.
+HALTED_STRATEGY, LARGE = "reversal", "5000"
 
 
 class Refused(Exception):
     """The database isn't the demo's own. The message names the way out."""
 
 
+def _key(account: str) -> tuple[str, str]:
+    """Return key and secret, for the simulator on this machine's loopback and nothing else."""
+    return f"{account}-key", f"{account}-secret"
+
+
 def exchange_variables(simulator_url: str) -> dict[str, str]:
-    prefix = f"EXCHANGE_{ACCOUNT.upper()}"
-    return {
-        f"{prefix}_API_KEY": _API_KEY,
-        f"{prefix}_API_SECRET": _API_SECRET,
-        f"{prefix}_API_SECRET_FILE": "",
-        f"{prefix}_REST_URL": simulator_url,
-        f"{prefix}_WS_URL": f"{simulator_url.replace('http', 'ws', 1)}/ws-api/v3",
-    }
+    """Return the variables of all accounts. Each name begins with that of the first account."""
+    found: dict[str, str] = {}
+    for account in ACCOUNTS:
+        prefix, (key, secret) = f"EXCHANGE_{account.upper().replace('-', '_')}", _key(account)
+        found |= {
+            f"{prefix}_API_KEY": key,
+            f"{prefix}_API_SECRET": secret,
+            f"{prefix}_API_SECRET_FILE": "",
+            f"{prefix}_REST_URL": simulator_url,
+            f"{prefix}_WS_URL": f"{simulator_url.replace('http', 'ws', 1)}/ws-api/v3",
+        }
+    return found
 
 
 def simulator_argv(port: int, var: Path) -> list[str]:
@@ -49,7 +67,14 @@ def simulator_argv(port: int, var: Path) -> list[str]:
         "--state",
         str(var / "simulator.state"),
     ]
-    return [*program, "--api-key", _API_KEY, "--api-secret", _API_SECRET, "--balances", _BALANCES]
+    key, secret = _key(ACCOUNT)
+    name, balances = _BALANCES[ACCOUNT]
+    program += ["--account", name, "--api-key", key, "--api-secret", secret]
+    program += ["--balances", balances]
+    for account in (MAKER, SAVINGS):
+        name, balances = _BALANCES[account]
+        program += ["--more-account", name, *_key(account), balances]
+    return program
 
 
 # -- Logins --------------------------------------------------------------------------------------
@@ -106,22 +131,52 @@ def seed(var: Path) -> None:
 
     Raise Refused if the database holds users or accounts that the demo did not make.
     """
+    from exchanges.mirror.instruments import sync_instruments
+    from exchanges.models import ExchangeAccount
+
+    if not _is_filled(var):
+        _add_users(var)
+    _add_accounts()
+    sync_instruments(ExchangeAccount.objects.get(name=ACCOUNT))
+
+
+def _add_accounts() -> None:
+    """Add the accounts that are missing, with their grants and rules, each once.
+
+    So what people change or delete later stays as they made it.
+    """
     from django.contrib.auth.models import Group
 
     from backoffice.people.models import AccountGrant
-    from exchanges.mirror.instruments import sync_instruments
     from exchanges.models import Environment, ExchangeAccount
 
-    is_filled = _is_filled(var)
-    if not is_filled:
-        _add_users(var)
-    account, _ = ExchangeAccount.objects.get_or_create(
-        name=ACCOUNT, defaults={"environment": Environment.SIMULATOR}
+    roles = Group.objects.filter(name__in=[role for _, role, _ in _ROLES if role])
+    for name in ACCOUNTS:
+        account, is_new = ExchangeAccount.objects.get_or_create(
+            name=name, defaults={"environment": Environment.SIMULATOR}
+        )
+        if not is_new:
+            continue
+        AccountGrant.objects.bulk_create(
+            [AccountGrant(account=account, role=role) for role in roles]
+        )
+        if name == SAVINGS:
+            _restrict_savings(account)
+
+
+def _restrict_savings(account: ExchangeAccount) -> None:
+    """Halt one strategy, and let a second person look at large orders."""
+    from exchanges.scoped_halts import halt_scope
+    from orders.models import ReviewRule
+
+    halt_scope(
+        account=account,
+        symbol="",
+        strategy=HALTED_STRATEGY,
+        reason="sells into a rising market, under review",
+        actor="admin",
     )
-    sync_instruments(account)
-    if not is_filled:
-        for name in filter(None, (role for _, role, _ in _ROLES)):
-            AccountGrant.objects.get_or_create(account=account, role=Group.objects.get(name=name))
+    ReviewRule.objects.create(account=account, notional_above=LARGE)
 
 
 def _is_filled(var: Path) -> bool:

@@ -167,7 +167,7 @@ def start(supervisor: Supervisor, addresses: Addresses, postgres: PostgresServer
         lambda: _answers(f"{addresses.web_url}/readyz"), f"{addresses.web_url}/readyz"
     )
     supervisor.add(Child("orchestrator", [python, "examples/orchestrator.py"]))
-    habits = [python, "-m", "backoffice.local.habits", demo.ACCOUNT, addresses.simulator_url]
+    habits = [python, "-m", "backoffice.local.habits", addresses.simulator_url]
     supervisor.add(Child("habits", habits))
 
 
@@ -218,7 +218,7 @@ The back office is ready ({seconds:.0f} s).
   Exchange   {addresses.simulator_url} (simulator; it keeps its orders in var/)
   Health     {addresses.web_url}/readyz, {addresses.web_url}/metrics
   Logs       var/log/
-  Orders     a demo bot sends some; send more from another terminal:
+  Orders     demo bots send some for three accounts; send more from another terminal:
              {send_orders} --account {demo.ACCOUNT} --wait
 
 Ctrl-C stops everything. The data stays in var/; `make run` continues with it.
@@ -248,8 +248,8 @@ def _keep_previous_logs() -> None:
 
 
 def own_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without variables for a foreign database, broker or account `demo`."""
-    own_account = f"EXCHANGE_{demo.ACCOUNT.upper()}_"
+    """Return the environment without variables for a foreign database, broker or demo account."""
+    own_account = f"EXCHANGE_{demo.ACCOUNT.upper()}_"  # begins those of all demo accounts
     unwanted = (*NOT_OURS, own_account, "DJANGO_SETTINGS_MODULE")
     return {name: value for name, value in env.items() if not name.startswith(unwanted)}
 

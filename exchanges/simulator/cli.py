@@ -56,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_BALANCES,
         help="first balances, ASSET=AMOUNT,...",
     )
+    add(
+        "--more-account",
+        nargs=4,
+        action="append",
+        default=[],
+        metavar=("NAME", "KEY", "SECRET", "BALANCES"),
+        help="another account with its key, may be repeated",
+    )
     add("--seed", type=int, default=0, help="seed of prices, quotes and ids")
     add(
         "--frozen",
@@ -128,7 +136,17 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
             exchange.restore(*saved)
     exchange.add_first_account(options.account, options.balances)
     exchange.add_first_key(options.api_key, _secret(options), options.account)
+    for name, key, secret, balances in options.more_account:
+        exchange.add_first_account(name, _read_more_balances(balances))
+        exchange.add_first_key(key, secret, name)
     return exchange
+
+
+def _read_more_balances(text: str) -> dict[str, int]:
+    try:
+        return read_balances(text)
+    except argparse.ArgumentTypeError as error:
+        raise SystemExit(f"simulator: --more-account: {error}") from error
 
 
 def _secret(options: argparse.Namespace) -> str:

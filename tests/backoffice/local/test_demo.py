@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from backoffice.local import demo
 from backoffice.local.demo import Refused
 from backoffice.local.running import write_run_env
 from backoffice.people.models import AccountGrant
-from exchanges.models import Environment, ExchangeAccount
+from exchanges.models import Environment, ExchangeAccount, ScopedHalt
+from orders.models import ReviewRule
 
 NAMES = {"admin", "trader", "viewer"}
 URL = "postgres://backoffice@:5432//demo/var/postgres/backoffice"
@@ -45,8 +47,11 @@ def test_seed__fills_an_empty_database(tmp_path: Path, no_exchange: list[str]) -
     for login in demo.read_logins(tmp_path):
         assert users[login.name].is_staff
         assert users[login.name].check_password(login.password)
-    assert ExchangeAccount.objects.get().environment == Environment.SIMULATOR
-    assert no_exchange == ["demo"]
+    environments = dict(ExchangeAccount.objects.values_list("name", "environment"))
+    assert environments == dict.fromkeys(demo.ACCOUNTS, Environment.SIMULATOR)
+    assert no_exchange == ["demo"], "all accounts have the same instruments"
+    assert ScopedHalt.objects.get().strategy == demo.HALTED_STRATEGY
+    assert ReviewRule.objects.get().account.name == demo.SAVINGS  # type: ignore[union-attr]
     assert (tmp_path / "demo_logins.json").stat().st_mode & 0o077 == 0
 
 
@@ -56,15 +61,35 @@ def test_seed__goes_on_with_what_people_have_made_of_it(tmp_path: Path) -> None:
     User.objects.create_user("eva")
     ExchangeAccount.objects.create(name="bot-1", environment=Environment.TESTNET)
     User.objects.filter(username="viewer").delete()
+    ScopedHalt.objects.all().delete()
+    AccountGrant.objects.filter(account__name=demo.MAKER, role__name="Viewer").delete()
     User.objects.filter(username="admin").update(password=make_password("changed by a person"))
     before = passwords()
 
     demo.seed(tmp_path)
 
     assert passwords() == before
-    assert ExchangeAccount.objects.count() == 2
+    assert ExchangeAccount.objects.count() == len(demo.ACCOUNTS) + 1
+    assert not ScopedHalt.objects.exists()
     granted = AccountGrant.objects.values_list("account__name", "role__name")
-    assert set(granted) == {("demo", "Trader"), ("demo", "Viewer")}
+    assert set(granted) == {
+        *product(demo.ACCOUNTS, ["Trader", "Viewer"]),
+    } - {(demo.MAKER, "Viewer")}
+
+
+@pytest.mark.django_db
+def test_seed__adds_the_accounts_that_an_older_version_lacked(tmp_path: Path) -> None:
+    demo.seed(tmp_path)
+    AccountGrant.objects.exclude(account__name="demo").delete()
+    ReviewRule.objects.all().delete()
+    ScopedHalt.objects.all().delete()
+    ExchangeAccount.objects.exclude(name="demo").delete()
+
+    demo.seed(tmp_path)
+
+    granted = AccountGrant.objects.values_list("account__name", "role__name")
+    assert set(granted) == {*product(demo.ACCOUNTS, ["Trader", "Viewer"])}
+    assert ReviewRule.objects.count() == ScopedHalt.objects.count() == 1
 
 
 @pytest.mark.django_db

@@ -57,6 +57,7 @@ def test_own_environment__forgets_every_database_broker_and_key_of_others() -> N
         "PGHOSTADDR": "10.0.0.1",
         "PGSERVICE": "live",
         "EXCHANGE_DEMO_API_SECRET_FILE": "/run/secrets/demo",
+        "EXCHANGE_DEMO_MAKER_API_KEY": "key",
         "DJANGO_SETTINGS_MODULE": "tests.settings",
     }
     assert run.own_environment(kept | others) == kept
@@ -68,6 +69,8 @@ def test_stack_env__names_the_demo_alone_whatever_env_files_say() -> None:
     assert env["DATABASE_URL"] == url
     assert env["REDIS_URL"] == "redis://127.0.0.1:6379/0"
     assert env["EXCHANGE_DEMO_REST_URL"] == "http://127.0.0.1:9080"
+    keys = {env[f"EXCHANGE_{name}_API_KEY"] for name in ("DEMO", "DEMO_MAKER", "DEMO_SAVINGS")}
+    assert len(keys) == 3
     # Empty is set: no file replaces it.
     assert [env["CELERY_BROKER_URL"], env["CELERY_RESULT_BACKEND"], env["PGHOSTADDR"]] == [""] * 3
 
