@@ -2,14 +2,14 @@
 
 An exchange order is ours by more than one id. Binance accepts a client order id again once its
 order is closed, a person may amend an order under a new one, and after a reset the exchange's
-numbers begin again. So number, client order id and creation time must agree.
+numbers begin again. So two of number, client order id and creation time must agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from django.conf import settings
@@ -17,16 +17,17 @@ from django.db.models import Q, QuerySet
 
 from exchanges import clock
 from exchanges.models import ExchangeAccount
-from exchanges.types import OrderReport, to_ms
+from exchanges.types import OrderReport, from_ms, to_ms
 from orders.fast_reads import attempt_by_client_id, attempts_by_exchange_id
 from orders.ids import split_client_order_id
 from orders.models import AttemptOutcome, ExchangeOrder
 from orders.recording.epochs import current_epoch
 from orders.recording.fence import EARLIER_MS, last_accepted_ms, signed_ms
+from orders.recording.merge import STAGE
 
-# All messages about an order carry the same creation time.
+# Between an order that ended by a reset and the next one with its number.
 _SAME_TIME = timedelta(seconds=1)
-# Rows of earlier versions have only our own time of the request.
+# If no message carried the creation time yet, we have only that of the request.
 _PLACED_WITHIN = timedelta(minutes=1)
 _CHUNK = 500
 
@@ -112,15 +113,45 @@ def is_about(attempt: ExchangeOrder, report: OrderReport) -> bool:
 
 
 def is_same_order(attempt: ExchangeOrder, report: OrderReport) -> bool:
-    """Return True if side and creation time agree. A report without a time must have the id."""
+    """Return True if side and creation time agree, or at least the client order id.
+
+    Numbers that have begun again are those of later orders. So an order whose time doesn't agree is
+    the same one only if it has the client order id, and doesn't contradict our row.
+    """
     if attempt.symbol != report.symbol or str(report.side) != attempt.order.side:
         return False
+    names = (attempt.client_order_id, attempt.amended_client_order_id)
+    is_named = report.client_order_id in names
     if report.created_at is None:
-        names = (attempt.client_order_id, attempt.amended_client_order_id)
-        return report.client_order_id in names
-    if attempt.exchange_created_at is not None:
-        return abs(report.created_at - attempt.exchange_created_at) <= _SAME_TIME
-    return attempt.sent_at is None or abs(report.created_at - attempt.sent_at) < _PLACED_WITHIN
+        return is_named
+    if _is_of_its_time(attempt, report.created_at, is_named=is_named):
+        return True
+    return is_named and not _contradicts(attempt, report)
+
+
+def _is_of_its_time(attempt: ExchangeOrder, created_at: datetime, *, is_named: bool) -> bool:
+    """Return True if the order may have been created then.
+
+    The exchange stamps it when it arrives, or when the engine takes it (`time`, `transactTime`). It
+    existed when we last heard of it.
+    """
+    known = attempt.exchange_created_at
+    if known is None:
+        return abs(created_at - from_ms(signed_ms(attempt))) < _PLACED_WITHIN
+    in_engine = timedelta(milliseconds=int(settings.EXCHANGE_ENGINE_TIMEOUT_MS))
+    last = max(known, attempt.exchange_updated_at or known)
+    return known - in_engine <= created_at <= last + (in_engine if is_named else _SAME_TIME)
+
+
+def _contradicts(attempt: ExchangeOrder, report: OrderReport) -> bool:
+    """Return True if the report shows other figures, or an earlier stage than our row."""
+    return (
+        attempt.outcome == AttemptOutcome.LOST
+        or (attempt.quantity is not None and report.quantity > attempt.quantity)
+        or (attempt.price is not None and 0 < report.price != attempt.price)
+        or report.filled_quantity < attempt.filled_quantity
+        or STAGE.get(report.status, STAGE[attempt.exchange_status]) < STAGE[attempt.exchange_status]
+    )
 
 
 def may_be_amended(attempt: ExchangeOrder, report: OrderReport) -> bool:

@@ -251,6 +251,48 @@ def test_compare__a_report_that_cannot_be_stored_stops_only_itself(
     assert bad.filled_quantity == Decimal("0.004")
 
 
+@pytest.mark.parametrize("seconds", [-40, -3, 3, 40])
+def test_compare__an_order_with_another_time_in_a_list_is_ours(
+    owner: ExchangeAccount,
+    exchange: FakeExchange,
+    compare: Callable[[ExchangeAccount], dict[str, int]],
+    seconds: int,
+) -> None:
+    """A placement's answer has the engine's time, a list may have that of the arrival."""
+    order, filled = submit("i-1"), submit("i-2")
+    exchange.fill(client_id(order), "0.004")
+    exchange.fill(client_id(filled))
+
+    def shift(row: dict[str, Any]) -> None:
+        row["time"] += seconds * 1000
+
+    for call in ("fetch_open_orders", "fetch_all_orders"):
+        alter(exchange, call, shift)
+    one_order(exchange, shift)
+    began_at = clock.now()
+    for _ in range(2):
+        compare(owner)
+    assert_compared(owner, began_at)
+    assert open_breaks() == []
+    assert dict(Order.objects.values_list("intent_id", "status")) == {
+        "i-1": "PARTIALLY_FILLED",
+        "i-2": "FILLED",
+    }
+
+
+def one_order(exchange: FakeExchange, change: Change) -> None:
+    """Change the answer to each query for one order."""
+    request = exchange.request
+
+    def altered(account_name: str, method: str, parameters: dict[str, str]) -> HttpResult:
+        result = request(account_name, method, parameters)
+        if METHODS[method][2] == "fetch_order" and isinstance(result.body, dict):
+            change(result.body)
+        return result
+
+    exchange.request = altered  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("code", "text", "kind"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -70,7 +70,7 @@ def report(attempt: ExchangeOrder, **changes: Any) -> OrderReport:
     return replace(said, **changes)
 
 
-LATER = timedelta(seconds=30)
+LATER, SOON = timedelta(seconds=30), timedelta(seconds=4)
 CASES: dict[str, tuple[bool, dict[str, Any], Any]] = {
     # known number?, what the report says differently, what is found
     "all agree": (True, {}, "ours"),
@@ -107,7 +107,51 @@ CASES: dict[str, tuple[bool, dict[str, Any], Any]] = {
         {"client_order_id": "web_1", "later": LATER},
         Clash.NUMBER,
     ),
-    "our number and client id, another time": (True, {"later": LATER}, Clash.NUMBER),
+    "our number and client id, another time and quantity": (
+        True,
+        {"later": LATER, "quantity": D("0.02")},
+        Clash.NUMBER,
+    ),
+    "our number and client id, another time and price": (
+        True,
+        {"later": LATER, "price": D(40_000)},
+        Clash.NUMBER,
+    ),
+    "our number and client id, another time and an earlier stage": (
+        True,
+        {"later": LATER, "ours": {"exchange_status": "FILLED", "filled_quantity": D("0.01")}},
+        Clash.NUMBER,
+    ),
+    # The exchange stamps an order in more than one way: on arrival, when it is matched, or when a
+    # stop becomes an order of the book.
+    "the same order with another time": (True, {"later": LATER}, "ours"),
+    "the same order with a much earlier time": (True, {"later": -LATER}, "ours"),
+    "the same order with another time, filled": (
+        True,
+        {"later": LATER, "status": "FILLED", "filled_quantity": D("0.01")},
+        "ours",
+    ),
+    "an old state of the same order with another time": (
+        True,
+        {"later": SOON, "ours": {"exchange_status": "FILLED", "filled_quantity": D("0.01")}},
+        "ours",
+    ),
+    "amended by hand, and its engine was slow": (
+        True,
+        {"client_order_id": "web_1", "later": -SOON},
+        "ours",
+    ),
+    "amended by hand, with a time before our last message of it": (
+        True,
+        {
+            "client_order_id": "web_1",
+            "later": LATER,
+            "ours": {"exchange_updated_at": datetime(2126, 1, 1, tzinfo=UTC)},
+        },
+        "ours",
+    ),
+    "our number, a little later": (True, {"client_order_id": "web_1", "later": SOON}, Clash.NUMBER),
+    "our number, long before": (True, {"client_order_id": "web_1", "later": -LATER}, Clash.NUMBER),
     "our number on another symbol": (
         True,
         {"client_order_id": "web_1", "symbol": "ETHUSDT"},
@@ -129,7 +173,7 @@ def test_attempt_of__asks_for_number_client_id_and_time(
     has_number, said, expected = CASES[case]
     said = dict(said)
     attempt = (
-        row(owner, clock.now(), exchange_order_id="5")
+        row(owner, clock.now(), exchange_order_id="5", **said.pop("ours", {}))
         if has_number
         else row(owner, exchange_order_id="")
     )
@@ -153,8 +197,10 @@ def test_attempt_of__asks_for_number_client_id_and_time(
 def test_attempt_of__a_row_of_an_earlier_version_has_only_our_time(owner: ExchangeAccount) -> None:
     attempt = row(owner, exchange_order_id="5")
     close, far = attempt.sent_at + timedelta(seconds=20), attempt.sent_at + timedelta(hours=1)
+    theirs = {"client_order_id": "web_1", "created_at": far}
     assert attempt_of(owner, report(attempt, created_at=close)) == attempt
-    assert attempt_of(owner, report(attempt, created_at=far)) == Foreign(attempt, Clash.NUMBER)
+    assert attempt_of(owner, report(attempt, created_at=far)) == attempt
+    assert attempt_of(owner, report(attempt, **theirs)) == Foreign(attempt, Clash.NUMBER)
 
 
 def breaks() -> dict[str, int]:

@@ -119,7 +119,7 @@ def test_ask_for__a_number_that_was_given_again_is_another_order(owner: Exchange
     attempt = submit().exchange_orders.select_related("order").get()
     attempt.client_order_id = "lost-in-a-reset"
     assert ask_for(get_gateway(owner), attempt).exchange_order_id == attempt.exchange_order_id
-    attempt.sent_at = attempt.exchange_created_at = clock.now() - timedelta(days=3)
+    attempt.exchange_created_at = attempt.exchange_updated_at = clock.now() - timedelta(days=3)
     with pytest.raises(OrderNotFound):
         ask_for(get_gateway(owner), attempt)
 
