@@ -225,6 +225,7 @@ BREAKER_WINDOW_SECONDS = env.seconds("BREAKER_WINDOW_SECONDS", default=30)
 BREAKER_OPEN_SECONDS = env.seconds("BREAKER_OPEN_SECONDS", default=15)
 BALANCE_MAX_AGE_SECONDS = 10.0
 MONEY_ASSETS = env.asset_codes("MONEY_ASSETS", default=[])
+KEY_MAX_AGE_DAYS = env.int("KEY_MAX_AGE_DAYS", default=365)
 HALT_UNRESOLVED_ORDERS = env.int("HALT_UNRESOLVED_ORDERS", default=50)
 HALT_BREAKER_OPEN_SECONDS = env.float("HALT_BREAKER_OPEN_SECONDS", default=300)
 
@@ -319,6 +320,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "reconcile-accounts": _every("orders.reconcile_accounts", 900),
     "refresh-positions": _every("orders.refresh_positions", 60),
     "sync-instruments": _every("exchanges.sync_all_instruments", 3600),
+    "read-keys": _every("exchanges.read_keys", 3600),
     "anchor-journal": _every("people.anchor_journal", 60),
     # Shows whether any worker consumes the queue.
     **{

@@ -90,12 +90,12 @@ def mark_synced(account: ExchangeAccount, at: datetime) -> None:
     stamp(account, last_synced_at=at)
 
 
-def stamp(account: ExchangeAccount, **moments: datetime) -> None:
+def stamp(account: ExchangeAccount, **moments: datetime | None) -> None:
     """Store these times beside the account's row, which only decisions of people change."""
     stamp_all([account.pk], **moments)
 
 
-def stamp_all(account_ids: Collection[int], **moments: datetime) -> None:
+def stamp_all(account_ids: Collection[int], **moments: datetime | None) -> None:
     """Store the same times for several accounts."""
     AccountSync.objects.bulk_create(
         [AccountSync(account_id=account_id, **moments) for account_id in account_ids],

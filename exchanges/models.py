@@ -130,6 +130,11 @@ class AccountSync(models.Model):
         blank=True,
         help_text=_("When the last complete balances were requested."),
     )
+    key_created_at = models.DateTimeField(_("API key made at"), null=True, editable=False)
+    key_expires_at = models.DateTimeField(_("API key expires at"), null=True, editable=False)
+    key_read_at = models.DateTimeField(
+        null=True, editable=False, help_text=_("When the exchange last told both times.")
+    )
 
     class Meta:
         verbose_name = _("account's sync")

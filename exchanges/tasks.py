@@ -12,11 +12,12 @@ from exchanges import market_view, trading_state
 from exchanges.db.duty_runs import stamp_run
 from exchanges.duties import queue_duty, repeated
 from exchanges.errors import GatewayError
-from exchanges.mirror import balances, instruments
-from exchanges.models import ExchangeAccount
+from exchanges.mirror import api_keys, balances, instruments
+from exchanges.models import Environment, ExchangeAccount
 
 # How often beat enqueues the reading of all environments.
 INSTRUMENTS_SECONDS = 3600.0
+KEYS_SECONDS = 3600.0
 
 # An exchange that doesn't answer is reported without a traceback: the beat repeats these.
 _READS: dict[str, Any] = {"throws": (GatewayError,)}
@@ -30,6 +31,22 @@ def check_key(account: str) -> dict[str, Any]:
         return {"problems": trading_state.key_problems(owner), "error": ""}
     except GatewayError as error:
         return {"problems": [], "error": error.message}
+
+
+@shared_task(name="exchanges.read_key", **_READS)
+def read_key(account: str) -> None:
+    """Store when the account's API key was made and when it expires."""
+    api_keys.read_key(ExchangeAccount.objects.get(name=account))
+
+
+@shared_task(name="exchanges.read_keys")
+def read_keys() -> dict[str, int]:
+    """Enqueue one reading for each account. A testnet knows no times of keys."""
+    rows = ExchangeAccount.objects.filter(is_enabled=True)
+    names = list(rows.exclude(environment=Environment.TESTNET).values_list("name", flat=True))
+    for name in names:
+        read_key.apply_async((name,), **repeated(KEYS_SECONDS))
+    return {"accounts": len(names)}
 
 
 @shared_task(name=market_view.READ_CANDLES)

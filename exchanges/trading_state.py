@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from exchanges import clock
 from exchanges.account_writes import ahead_of_claims
 from exchanges.acts import record_act
-from exchanges.binance.registry import get_gateway
 from exchanges.errors import AccountError, GatewayError
 from exchanges.key_holders import ask_a_worker, must_ask
+from exchanges.mirror.api_keys import read_key
 from exchanges.models import Environment, ExchangeAccount, TradingHalt, TradingState
 
 log = structlog.get_logger(__name__)
@@ -223,7 +223,7 @@ def ask_for_key_problems(account: ExchangeAccount) -> list[str]:
 
 def key_problems(account: ExchangeAccount) -> list[str]:
     """Ask the exchange for the key's permissions, and return why it isn't safe."""
-    permissions = get_gateway(account).fetch_key_permissions()
+    permissions = read_key(account)
     problems = [f"{name} is enabled" for name in sorted(permissions.granted)]
     if not permissions.has_ip_list:
         problems.append("access is not restricted to listed IP addresses")

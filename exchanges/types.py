@@ -266,9 +266,12 @@ class TradeReport:
 
 @dataclass(frozen=True, slots=True)
 class KeyPermissions:
-    """The permissions of an API key. `granted` holds the names of the dangerous ones that it
-    has.
+    """The permissions of an API key, and its times. None: the exchange gave none.
+
+    `granted` holds the names of the dangerous permissions that it has.
     """
 
     has_ip_list: bool
     granted: frozenset[str]
+    created_at: datetime | None = None
+    expires_at: datetime | None = None

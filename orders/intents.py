@@ -73,6 +73,7 @@ def invalid(field: str, problem: str) -> InvalidIntent:
 
 # The strategy of an order that a person placed by hand is this prefix and the name of the person.
 BY_HAND = "person:"
+HAND_PREFIX = "hand-"  # of the intent IDs of these orders
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from backoffice.people.grants import accounts_of
 from exchanges.models import ExchangeAccount
 from exchanges.types import OrderType
 from orders import states
+from orders.intents import BY_HAND, HAND_PREFIX
 from orders.models import RECOVERED_PREFIX, Order, ReconciliationBreak
 
 UNRESOLVED = "unresolved"
@@ -97,16 +98,24 @@ class OriginFilter(RadioFilter):
         return [
             ("external", _("External: placed by someone else")),
             ("recovered", _("Recovered: ours, without its intent")),
+            ("by_hand", _("By hand: placed by a person of ours")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
         if self.value() == "external":
             return queryset.filter(is_external=True)
         if self.value() == "recovered":
-            # By account, because the unique index of intents begins with it.
-            accounts = list(ExchangeAccount.objects.values_list("pk", flat=True))
-            return queryset.filter(account__in=accounts, intent_id__startswith=RECOVERED_PREFIX)
+            return _with_intents(queryset, RECOVERED_PREFIX)
+        if self.value() == "by_hand":
+            # A bot may choose such an intent, but no such strategy.
+            return _with_intents(queryset, HAND_PREFIX).filter(strategy__startswith=BY_HAND)
         return queryset
+
+
+def _with_intents(queryset: QuerySet[Order], prefix: str) -> QuerySet[Order]:
+    # By account, because the unique index of intents begins with it.
+    accounts = list(ExchangeAccount.objects.values_list("pk", flat=True))
+    return queryset.filter(account__in=accounts, intent_id__startswith=prefix)
 
 
 class SymbolFilter(TextFilter):

@@ -28,7 +28,15 @@ from exchanges.models import Instrument, LastPrice
 from exchanges.types import plain
 from orders import services
 from orders.execution import enqueue_place
-from orders.intents import BY_HAND, FIELDS, Intent, IntentConflict, InvalidIntent, parse_intent
+from orders.intents import (
+    BY_HAND,
+    FIELDS,
+    HAND_PREFIX,
+    Intent,
+    IntentConflict,
+    InvalidIntent,
+    parse_intent,
+)
 from orders.models import Order
 
 PERMISSION = "orders.place_by_hand"
@@ -48,13 +56,13 @@ class HandOrderForm(OrderForm):
     reason = forms.CharField(
         label=gettext_lazy("Reason"), max_length=500, widget=UnfoldAdminTextInputWidget()
     )
-    intent_id = forms.RegexField(r"^hand-[0-9a-f]{32}\Z", widget=forms.HiddenInput)
+    intent_id = forms.RegexField(rf"^{HAND_PREFIX}[0-9a-f]{{32}}\Z", widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
         del self.fields["strategy"]  # It names the person.
         self.own_strategy = f"{BY_HAND}{user.get_username()}"
-        self.initial.setdefault("intent_id", f"hand-{uuid4().hex}")
+        self.initial.setdefault("intent_id", f"{HAND_PREFIX}{uuid4().hex}")
 
     def intent(self, now: datetime) -> Intent:
         """Return the intent, marked with the person."""

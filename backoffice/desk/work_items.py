@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -16,12 +16,13 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from backoffice.desk.columns import duration
 from backoffice.desk.evidence import Evidence, evidence_of
+from backoffice.desk.key_age import due_keys, due_since, has_expired, is_due, key_text
 from backoffice.desk.models import WorkItem
 from backoffice.desk.next_step import next_step
 from backoffice.duty_states import AGE, longest_age
 from backoffice.people.grants import may_act_on, narrow
 from exchanges import clock
-from exchanges.models import DutyRun, ExchangeAccount, TradingHalt, TradingState
+from exchanges.models import AccountSync, DutyRun, ExchangeAccount, TradingHalt, TradingState
 from orders import states
 from orders.models import BreakKind, Order, ReconciliationBreak
 
@@ -87,10 +88,12 @@ class Waiting:
     evidence: list[Evidence] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     item: WorkItem | None = None
+    ends_at: datetime | None = None
 
     @property
     def due_at(self) -> datetime:
-        return self.since + DUE_WITHIN[self.severity]
+        """Return when a person must have looked. A thing that ends by itself is due at its end."""
+        return self.ends_at or self.since + DUE_WITHIN[self.severity]
 
     @property
     def is_late(self) -> bool:
@@ -136,10 +139,9 @@ def count_waiting(request: HttpRequest) -> int:
         if may("orders.view_reconciliationbreak"):
             known += count_open_breaks(request)
         if may("orders.view_order"):
-            known += narrow(_slow_orders(), request.user).count()
+            known += narrow(_waiting_orders(), request.user).count()
         if may("exchanges.view_exchangeaccount"):
-            halted = narrow(_halted_accounts(), request.user, path="")
-            known += halted.count() + len(_global_halt())
+            known += _count_accounts(request.user) + len(_global_halt())
         if may("exchanges.view_dutyrun"):
             known += len(_standing_duties(request.user))
         request.desk_waiting = known  # type: ignore[attr-defined]
@@ -161,11 +163,12 @@ def _all(request: HttpRequest) -> Iterator[Waiting]:
         rows = narrow(_open_breaks(), request.user).select_related("account", "order")
         yield from (_break(row) for row in rows.order_by("opened_at")[:MOST_OF_A_KIND])
     if may("orders.view_order"):
-        orders = narrow(_slow_orders(), request.user).select_related("account")
+        orders = narrow(_waiting_orders(), request.user).select_related("account")
         yield from (_order(row) for row in orders.order_by("created_at")[:MOST_OF_A_KIND])
     if may("exchanges.view_exchangeaccount"):
         yield from map(_account, narrow(_halted_accounts(), request.user, path=""))
         yield from map(_everything, _global_halt())
+        yield from map(_key, narrow(due_keys(), request.user).select_related("account"))
     if may("exchanges.view_dutyrun"):
         yield from map(_duty, _standing_duties(request.user))
 
@@ -199,14 +202,34 @@ def _break(row: ReconciliationBreak) -> Waiting:
     return waiting
 
 
-def _slow_orders() -> QuerySet[Order]:
-    return Order.objects.filter(
-        status__in=[*states.UNRESOLVED], created_at__lte=clock.now() - ORDER_PATIENCE
+def _waiting_orders() -> QuerySet[Order]:
+    """Return the held orders, and those that the back office should have resolved by now."""
+    is_slow = Q(status__in=[*states.UNRESOLVED], created_at__lte=clock.now() - ORDER_PATIENCE)
+    # One set of statuses around both, which a partial index serves.
+    waiting = [*states.UNRESOLVED, states.OrderStatus.HELD]
+    is_held = Q(status=states.OrderStatus.HELD)
+    return Order.objects.filter(is_slow | is_held, status__in=waiting)
+
+
+def _held(row: Order, page: str) -> Waiting:
+    return Waiting(
+        key=f"order:{row.pk}",
+        kind=gettext_lazy("held order"),
+        name=f"{row.side} {row.symbol} {row.intent_id}",
+        account=row.account.name,
+        since=row.created_at,
+        severity=Severity.HIGH,
+        address=page,
+        advice=f"{row.reason}. {next_step(row).text}",
+        decisions=[Decision(gettext_lazy("Release or reject it"), page)],
+        ends_at=row.place_by,
     )
 
 
 def _order(row: Order) -> Waiting:
     page = reverse("admin:orders_order_change", args=[row.pk])
+    if row.status == states.OrderStatus.HELD:
+        return _held(row, page)
     return Waiting(
         key=f"order:{row.pk}",
         kind=gettext_lazy("unresolved order"),
@@ -225,6 +248,17 @@ def _order(row: Order) -> Waiting:
             Decision(gettext_lazy("Cancel it, or declare it lost"), page),
         ],
     )
+
+
+def _count_accounts(user: Any) -> int:
+    """Count the halted accounts and the keys to replace, with one query."""
+    rows = narrow(ExchangeAccount.objects.filter(is_enabled=True), user, path="")
+    halted, keys = Q(trading_state=TradingState.HALTED), is_due("sync__")
+    counted = rows.aggregate(
+        halted=Count("pk", filter=halted, distinct=True),
+        keys=Count("pk", filter=keys, distinct=True),
+    )
+    return int(counted["halted"] + counted["keys"])
 
 
 def _halted_accounts() -> QuerySet[ExchangeAccount]:
@@ -262,6 +296,22 @@ def _everything(row: TradingHalt) -> Waiting:
         address=page,
         advice=_("Nothing new is sent. Find the cause, then resume trading with a reason."),
         decisions=[Decision(gettext_lazy("Resume trading"), page)],
+    )
+
+
+def _key(row: AccountSync) -> Waiting:
+    page = reverse("admin:exchanges_exchangeaccount_change", args=[row.account_id])
+    return Waiting(
+        key=f"key:{row.account_id}",
+        kind=gettext_lazy("API key"),
+        name=key_text(row),
+        account=row.account.name,
+        since=due_since(row) or clock.now(),
+        severity=Severity.HIGH if has_expired(row) else Severity.NORMAL,
+        address=page,
+        advice=_("Make a new key at the exchange, give it to the workers, and delete this one."),
+        decisions=[Decision(gettext_lazy("Open the account"), page)],
+        ends_at=row.key_expires_at,
     )
 
 

@@ -128,6 +128,10 @@ class JsonObject:
         except (OverflowError, ValueError, OSError):
             raise Malformed(f"{name}: not a time: {value}") from None
 
+    def time_or_none(self, name: str) -> datetime | None:
+        """Read a time where absent and zero mean that there is none."""
+        return self.time(name) if self.fields.get(name) else None
+
     def side(self, name: str) -> Side:
         value = self.text(name)
         try:

@@ -234,7 +234,10 @@ _DANGEROUS = ("enableWithdrawals", "enableInternalTransfer", "permitsUniversalTr
 def key_permissions(body: Any) -> KeyPermissions:
     row = JsonObject(body, "apiRestrictions")
     return KeyPermissions(
-        row.boolean("ipRestrict"), frozenset(name for name in _DANGEROUS if row.boolean(name))
+        row.boolean("ipRestrict"),
+        frozenset(name for name in _DANGEROUS if row.boolean(name)),
+        row.time_or_none("createTime"),
+        row.time_or_none("tradingAuthorityExpirationTime"),
     )
 
 

@@ -208,11 +208,11 @@ class Order(Reloaded):
                 name="order_open",
                 condition=Q(status__in=_words(states.OPEN)),
             ),
-            # desk: unresolved orders, oldest first. metrics: their count and age
+            # desk: unresolved and held orders, oldest first. metrics: their count and age
             models.Index(
                 fields=["created_at"],
-                name="order_unsettled",
-                condition=Q(status__in=_words(states.UNRESOLVED)),
+                name="order_waiting",
+                condition=Q(status__in=_words(states.UNRESOLVED | {states.OrderStatus.HELD})),
             ),
             # desk: the few orders that never traded, newest first. No other order has an entry
             models.Index(

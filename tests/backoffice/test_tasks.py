@@ -58,6 +58,8 @@ INTERNAL = {
     "people.anchor_journal",
     "exchanges.heartbeat",
     "exchanges.check_key",
+    "exchanges.read_key",
+    "exchanges.read_keys",
     "orders.drive_cancels",
     "orders.ask_order",
     "exchanges.read_candles",
@@ -71,6 +73,7 @@ BEAT = {
     "orders.refresh_positions": 60,
     "orders.reconcile_accounts": 900,
     "exchanges.sync_all_instruments": 3600,
+    "exchanges.read_keys": 3600,
     "people.anchor_journal": 60,
     "exchanges.heartbeat": 5,
 }

@@ -9,7 +9,7 @@ import pytest
 from celery import current_app
 
 from exchanges import tasks
-from exchanges.models import Balance, Environment, ExchangeAccount, Instrument
+from exchanges.models import AccountSync, Balance, Environment, ExchangeAccount, Instrument
 from tests.fakes import FakeExchange
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +36,18 @@ def test_sync_all_instruments__reads_each_environment_in_use_once() -> None:
     assert tasks.sync_all_instruments() == {"environments": 2}
     stored = Instrument.objects.filter(symbol="BTCUSDT").values_list("environment", flat=True)
     assert set(stored) == {"simulator", "testnet"}
+
+
+def test_read_keys__stores_the_times_of_each_key() -> None:
+    for name, environment in (
+        ("one", Environment.SIMULATOR),
+        ("two", Environment.LIVE),
+        ("three", Environment.TESTNET),
+    ):
+        ExchangeAccount.objects.create(name=name, environment=environment)
+    assert tasks.read_keys() == {"accounts": 2}
+    rows = AccountSync.objects.filter(key_created_at__isnull=False, key_read_at__isnull=False)
+    assert set(rows.values_list("account__name", flat=True)) == {"one", "two"}
 
 
 def test_sync_balances__stores_the_balances_of_one_account() -> None:

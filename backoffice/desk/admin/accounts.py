@@ -33,6 +33,7 @@ from backoffice.desk.columns import (
     utc,
 )
 from backoffice.desk.force_breaker import BreakerVerb
+from backoffice.desk.key_age import key_label
 from backoffice.desk.mark_gone import SymbolVerb
 from backoffice.desk.switch_trading import TradingVerbs
 from backoffice.people.account_rows import AccountRows
@@ -79,6 +80,7 @@ class ExchangeAccountAdmin(
         "open_orders",
         "unresolved_orders",
         "credentials_label",
+        "key_age",
     )
     actions = ("halt_selected", "reduce_selected", "resume_selected", "reconcile_selected")
     actions_detail = (
@@ -102,7 +104,7 @@ class ExchangeAccountAdmin(
         ),
         (
             gettext_lazy("Environment variables"),
-            {"fields": ("variables",), "description": _VARIABLES_NOTE},
+            {"fields": ("variables", "key_age"), "description": _VARIABLES_NOTE},
         ),
     )
     last_synced_time = staticmethod(moment(AccountSync, "last_synced_at"))
@@ -127,6 +129,7 @@ class ExchangeAccountAdmin(
             *self.stream_fields,
             "breakers",
             "variables",
+            "key_age",
         )
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
@@ -201,6 +204,10 @@ class ExchangeAccountAdmin(
         if _was_synced_lately(account):
             return label(_("missing here, held by workers"), "")
         return label(_("missing"), "danger")
+
+    @admin.display(description=gettext_lazy("Key age"))
+    def key_age(self, account: ExchangeAccount) -> str:
+        return key_label(getattr(account, "sync", None))
 
     @admin.display(description=gettext_lazy("Expected variables"))
     def variables(self, account: ExchangeAccount) -> str:

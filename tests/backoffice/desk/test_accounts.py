@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from kombu.exceptions import OperationalError
 
 from exchanges import clock
+from exchanges.account_writes import stamp
 from exchanges.models import ExchangeAccount, StreamState, TradingState
 from orders import states
 from orders.models import Status
@@ -207,6 +208,23 @@ def test_reconcile_selected__is_offered_with_the_permission(client: Client) -> N
     assert "reconcile_selected" not in client.get(LIST).content.decode()
     viewer.user_permissions.add(Permission.objects.get(codename="reconcile_account"))
     assert "reconcile_selected" in client.get(LIST).content.decode()
+
+
+def test_list__shows_the_age_of_each_key(boss: Client) -> None:
+    now = clock.now()
+    for name, days, expires in (("young", 3, 100), ("old", 400, None), ("over", 30, -1)):
+        stamp(
+            ExchangeAccountFactory(name=name),
+            key_created_at=now - timedelta(days=days),
+            key_expires_at=now + timedelta(days=expires) if expires else None,
+        )
+    ExchangeAccountFactory(name="unknown")
+    html = boss.get(LIST).content.decode()
+    ages = dict(
+        re.findall(r"field-name.*?>(\w+)</a>.*?field-key_age[^>]*>(.*?)</td>", html, re.DOTALL)
+    )
+    words = {name: " ".join(re.sub("<[^>]*>", "", text).split()) for name, text in ages.items()}
+    assert words == {"young": "3 d 0 h", "old": "400 d 0 h", "over": "expired", "unknown": "–"}
 
 
 def test_check_key__asks_nothing_before_its_button_is_pressed(

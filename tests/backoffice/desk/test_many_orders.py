@@ -23,6 +23,9 @@ PAGES = {
 }
 
 
+PHASES = ("open", "unresolved", "closed", "held", "cancel_wished")
+
+
 def filters() -> dict[str, dict[str, str]]:
     """Return one address for each filter, rare and empty answers included."""
     account = str(ExchangeAccount.objects.order_by("pk").values_list("pk", flat=True)[0])
@@ -30,7 +33,7 @@ def filters() -> dict[str, dict[str, str]]:
     date = f"{day:%Y-%m-%d}"
     statuses = ("FILLED", "CANCELED", "REJECTED", "DENIED", "NOT_PLACED", "EXPIRED", "NEW")
     return {
-        **{phase: {"phase": phase} for phase in ("open", "unresolved", "closed", "cancel_wished")},
+        **{phase: {"phase": phase} for phase in PHASES},
         **{status: {"status": status} for status in statuses},
         "account": {"account__id__exact": account},
         "symbol": {"symbol": "BTCUSDT"},
@@ -44,6 +47,7 @@ def filters() -> dict[str, dict[str, str]]:
         "no such type": {"type": "STOP_LOSS"},
         "external": {"origin": "external"},
         "recovered": {"origin": "recovered"},
+        "by hand": {"origin": "by_hand"},
         "time": {"created_at_from_0": date, "created_at_to_0": date},
         "several": {"account__id__exact": account, "symbol": "ALT190USDT", "strategy": "seldom"},
         "deep page": {"p": "50"},
@@ -75,8 +79,10 @@ def test_lists__take_the_same_queries_for_every_filter_and_read_by_indexes(boss:
         ], name
     served = {
         "open": {"order_open", "order_newest"},
-        "unresolved": {"order_unsettled"},
-        "cancel_wished": {"order_open", "order_unsettled"},
+        "unresolved": {"order_waiting"},
+        "cancel_wished": {"order_open", "order_waiting"},
+        "held": {"order_waiting"},
+        "by hand": {"order_unique_intent"},
         "DENIED": {"order_refused"},
         "external": {"order_external"},
         "account": {"order_account_newest", "order_newest"},

@@ -244,9 +244,14 @@ def test_order_list__filters_by_type_and_origin(boss: Client) -> None:
     OrderFactory(intent_id="market", order_type="MARKET")
     OrderFactory(intent_id="external:7", is_external=True)
     OrderFactory(intent_id="recovered:abc")
+    OrderFactory(intent_id="hand-1", strategy="person:eva")
+    OrderFactory(intent_id="hand-made-by-a-bot")
+    OrderFactory(intent_id="held", status=Status.HELD)
     assert shown(boss, type="MARKET") == ["market"]
     assert shown(boss, origin="external") == ["external:7"]
     assert shown(boss, origin="recovered") == ["recovered:abc"]
+    assert shown(boss, origin="by_hand") == ["hand-1"]
+    assert shown(boss, phase="held") == ["held"]
 
 
 def test_order_list__says_what_to_do_if_it_is_empty(boss: Client) -> None:

@@ -10,10 +10,12 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django.fixtures import Settings
 
 from backoffice.desk.evidence import evidence_of
 from backoffice.people.models import AccountGrant, JournalEntry
 from exchanges import clock
+from exchanges.account_writes import stamp
 from exchanges.models import ExchangeAccount, TradingHalt, TradingState
 from orders.models import ReconciliationBreak, Status
 from tests.factories import ExchangeAccountFactory, OrderFactory, ReconciliationBreakFactory
@@ -62,6 +64,53 @@ def test_queue__lists_what_waits_with_the_earliest_due_first(boss: Client) -> No
     assert "late by 2 h 0 min" in html
     TradingHalt.objects.filter(pk=TradingHalt.ROW).update(is_halted=True, reason="drill")
     assert "halt:everything" in keys(boss)
+
+
+def test_queue__lists_held_orders_until_their_deadline(boss: Client) -> None:
+    now = clock.now()
+    held = OrderFactory(
+        status=Status.HELD, reason="above 5000 USDT", place_by=now + timedelta(minutes=9)
+    )
+    page = boss.get(QUEUE)
+    [waiting] = page.context["waiting"]
+    assert (waiting.key, waiting.due_at) == (f"order:{held.pk}", held.place_by)
+    html = page.content.decode()
+    assert "above 5000 USDT" in html
+    assert "Release or reject it" in html
+    assert "<title>(1) " in html
+
+
+@pytest.mark.parametrize(
+    ("made", "expires", "text", "severity"),
+    [
+        (10, None, "", ""),
+        (10, 20, "", ""),
+        (10, 13, "expires in 12 d", "normal"),
+        (10, -1, "expired 1 d 0 h ago", "high"),
+        (366, None, "API key is 366 d", "normal"),
+    ],
+)
+def test_queue__lists_keys_that_are_old_or_expire(
+    boss: Client, made: int, expires: int | None, text: str, severity: str
+) -> None:
+    now, account = clock.now(), ExchangeAccountFactory()
+    expires_at = None if expires is None else now + timedelta(days=expires)
+    stamp(account, key_created_at=now - timedelta(days=made), key_expires_at=expires_at)
+    waiting = boss.get(QUEUE).context["waiting"]
+    assert [(one.key, one.severity) for one in waiting] == [
+        (f"key:{account.pk}", severity) for _ in filter(None, [text])
+    ]
+    assert text in boss.get(QUEUE).content.decode()
+    assert ("<title>(1)" in boss.get(QUEUE).content.decode()) == bool(text)
+
+
+def test_queue__leaves_old_keys_alone_if_there_is_no_limit(
+    boss: Client, settings: Settings
+) -> None:
+    settings.KEY_MAX_AGE_DAYS = 0
+    stamp(ExchangeAccountFactory(), key_created_at=clock.now() - timedelta(days=4000))
+    assert keys(boss) == []
+    assert "4000 d" in boss.get("/admin/exchanges/exchangeaccount/").content.decode()
 
 
 def test_queue__is_counted_in_the_sidebar_and_in_every_title(boss: Client) -> None:
