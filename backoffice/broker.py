@@ -1,8 +1,12 @@
-"""Treat a demoted Redis primary as a lost connection, so that Celery connects to the new one."""
+"""Let Celery's Redis transport leave a demoted primary, and keep one client for each channel."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from kombu.transport import redis
+
+from backoffice.tuning import is_on
 
 
 def reconnect_after_demotion() -> None:
@@ -15,3 +19,28 @@ def reconnect_after_demotion() -> None:
     errors = redis.Transport.connection_errors
     if refused not in errors:
         redis.Transport.connection_errors = (*errors, refused)
+
+
+class _KeepingChannel(redis.Channel):
+    """A channel that makes its client once.
+
+    kombu makes a `redis.Redis` for every message that it sends, receives and acknowledges, each
+    with a new table of some 200 callbacks. The client holds no connection: it takes one from the
+    channel's pool for each command, from any thread. So one does as well as many.
+    """
+
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        create: Any = super()._create_client
+        if asynchronous or not is_on("kept_broker_clients"):
+            return create(asynchronous)  # an asynchronous one is made once anyway
+        # A failed connection gets a new pool.
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = create()
+        return self._kept
+
+
+def keep_clients() -> None:
+    """Let each channel of the Redis transport keep its client."""
+    redis.Transport.Channel = _KeepingChannel

@@ -19,6 +19,9 @@ _NEVER_BELOW_WARNING = (
     "websockets",
     "asyncio",
     "celery.pool",
+    # Two lines for each message, besides our own: a twentieth of a worker's time.
+    "celery.worker.strategy",
+    "celery.app.trace",
 )
 
 

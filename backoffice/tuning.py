@@ -30,6 +30,12 @@ SWITCHES = {
         without="Nothing. Each task connects and prepares its statements again.",
         where="backoffice/celery.py, backoffice/databases.py",
     ),
+    "kept_broker_clients": Switch(
+        does="A channel of the broker makes its Redis client once, not for every message.",
+        gain="An order makes two clients less, of 0.16 ms each: 6 % of its time in a worker.",
+        without="Nothing. kombu makes a new client for each message and each acknowledgment.",
+        where="backoffice/broker.py",
+    ),
     "unflushed_commits": Switch(
         does="Balances and the claims of bots' messages commit without waiting for the disk.",
         gain="A balance event of the stream is stored 10 to 60 % faster, by one flush of the disk.",

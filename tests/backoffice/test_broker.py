@@ -8,7 +8,7 @@ import pytest
 from kombu.connection import Connection
 from redis import Redis
 
-from backoffice.broker import reconnect_after_demotion
+from backoffice.broker import keep_clients, reconnect_after_demotion
 from tests.harness.redis import TestRedis
 
 QUEUE = "broker-test"
@@ -29,3 +29,36 @@ def test_connection__leaves_a_server_that_was_demoted(redis_server: TestRedis) -
                 connection.SimpleQueue(QUEUE).put("2")
         finally:
             server.replicaof("NO", "ONE")
+
+
+def test_connection__keeps_one_client_for_all_messages(redis_server: TestRedis) -> None:
+    keep_clients()
+    with connect(redis_server.url) as connection:
+        channel = connection.default_channel
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second
+        queue = connection.SimpleQueue(QUEUE)
+        queue.clear()
+        for number in range(3):
+            queue.put(str(number))
+        assert [_taken(queue) for _ in range(3)] == ["0", "1", "2"]
+
+
+def test_connection__makes_a_client_for_each_new_pool(redis_server: TestRedis) -> None:
+    """Celery drops the pool of a broken connection. A kept client would lead to the old server."""
+    keep_clients()
+    with connect(redis_server.url) as connection:
+        channel = connection.default_channel
+        with channel.conn_or_acquire() as first:
+            first.ping()
+        channel._disconnect_pools()  # what kombu calls after a broken connection
+        with channel.conn_or_acquire() as second:
+            assert second.ping()
+            assert second is not first
+            assert second.connection_pool is channel.pool
+
+
+def _taken(queue: Any) -> Any:
+    message = queue.get(timeout=5)
+    message.ack()
+    return message.payload
