@@ -10,7 +10,7 @@ from django.utils.crypto import constant_time_compare
 def may_read_details(request: HttpRequest) -> bool:
     """Return whether the request carries `METRICS_TOKEN`.
 
-    Without such a token nobody may, unless `METRICS_OPEN` or `DEBUG` opens them to everybody.
+    Without a token set, no request may, unless `METRICS_OPEN` or `DEBUG` is on: then all may.
     """
     if not settings.METRICS_TOKEN:
         return bool(settings.METRICS_OPEN or settings.DEBUG)

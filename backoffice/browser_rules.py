@@ -1,4 +1,4 @@
-"""Tell browsers what our pages never need. The content security policy is in the settings."""
+"""Turn off browser features that our pages never use. The CSP is in the settings."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def refuse_to_start_dangerously(**_: Any) -> None:
 
 @signals.worker_init.connect(weak=False)
 def share_limits(**_: Any) -> None:
-    """Spend from the budgets that all workers share, or not at all."""
+    """Require Redis, so that no worker sends a request outside the shared limits."""
     from exchanges.limits.redis import require_redis
 
     require_redis()

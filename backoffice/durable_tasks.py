@@ -179,7 +179,7 @@ class _Duty:
         return cls(key, float(every), has_arguments=bool(args or kwargs))
 
     def may_begin(self) -> bool:
-        """Note the beginning, unless the last one was less than half an interval ago."""
+        """Record a start and return True, unless the last one is under half an interval ago."""
         now = monotonic()
         with self._lock:
             begun_at = self._begun_at.get(self._key)
@@ -194,6 +194,6 @@ class _Duty:
             stamp_run(self._key[0])
 
     def forget(self) -> None:
-        """Let the duty begin at once: it was not done."""
+        """Forget the last start, because the duty was not done. It may start at once."""
         with self._lock:
             self._begun_at.pop(self._key, None)

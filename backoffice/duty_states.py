@@ -28,7 +28,7 @@ class DutyState:
 
     @property
     def stands_still(self) -> bool:
-        """Whether the last run is too long ago.
+        """Return whether the last run is too long ago.
 
         A new installation waits for the first run of a duty with a long interval.
         """

@@ -33,7 +33,7 @@ BROKER_PATIENCE_SECONDS = 1.0
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
-    """Say that the process is alive, without checking the database, the broker or the exchange."""
+    """Report that the process is alive. The database, broker and exchange don't count here."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
@@ -62,7 +62,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """Return 200 if orders can be taken, sent and followed, else 503.
 
     Only a request that may read details gets the missing parts. The log always has them. Nothing
-    here asks an exchange: the heartbeats in the database show what the workers do.
+    here asks an exchange: the heartbeats in the database show that the workers run.
     """
     checks = {"database": OK, "broker": _broker(), "limits": _limits()}
     try:

@@ -72,7 +72,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Return the metrics, to requests with `METRICS_TOKEN` as bearer token."""
     if not may_read_details(request):
         return HttpResponse(
-            "send METRICS_TOKEN as a bearer token (METRICS_OPEN=on opens this page to everybody)\n",
+            "send METRICS_TOKEN as a bearer token (METRICS_OPEN=on opens this page to anyone)\n",
             status=401,
             headers={"WWW-Authenticate": "Bearer"},
         )

@@ -337,8 +337,8 @@ configure_logging(level=LOG_LEVEL, as_json=env.bool("LOG_JSON", default=not DEBU
 
 # -- Admin ----------------------------------------------------------------------------------------
 
-# The theme would keep what the palette finds for five minutes, whatever becomes of a person's
-# rights meanwhile. Nothing else uses Django's cache.
+# The theme would cache the palette's results for five minutes, even if the person loses rights
+# meanwhile. Nothing else uses Django's cache.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
 UNFOLD: dict[str, Any] = {

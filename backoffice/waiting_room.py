@@ -21,9 +21,9 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 #: Below the database's pool. Pages work in Python, one thread at a time: more of them answer no
 #: faster, and the event loop, which answers `/healthz`, gets its turn only after each of them.
-#: With 16, the health check of a crowded process took 0.8 to 1.3 s; with 6, at most 0.4 s.
+#: With 16, the health check of a crowded process took 0.8 to 1.3 s. With 6, it takes 0.4 s at most.
 AT_ONCE = 6
-#: A request that gets no turn in this time is told to come again.
+#: A request that gets no turn in this time is answered 503.
 PATIENCE_SECONDS = 10.0
 _BUSY = b"The site is busy at the moment. Please try again in a few seconds.\n"
 

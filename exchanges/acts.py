@@ -72,7 +72,7 @@ def locked_tables() -> list[str]:
 
 @contextmanager
 def acting(origin: Callable[[], Origin]) -> Iterator[None]:
-    """Record the acts of this block with this origin, which is asked for only if one happens."""
+    """Record the acts of this block with this origin, which is computed only if one happens."""
     token = _origin.set(origin)
     try:
         yield

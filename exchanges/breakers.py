@@ -70,7 +70,7 @@ def breaker_states(account: ExchangeAccount) -> dict[str, str]:
 
 
 def placing_is_broken(account: ExchangeAccount) -> bool | None:
-    """Is the breaker of placing open by its own decision? None: Redis does not answer."""
+    """Return whether the breaker of placing has opened by itself. None: Redis doesn't answer."""
     state = breaker.breaker_state(account.name, CallKind.PLACE)
     return None if state == "unknown" else state == "open"
 

@@ -85,7 +85,7 @@ class WrongHost(AccountError):
 
 
 def variable(account: Account, suffix: str) -> str:
-    """Name an environment variable of an account: `EXCHANGE_BOT_1_API_KEY` for `bot-1`."""
+    """Return the name of an account's variable: `EXCHANGE_BOT_1_API_KEY` for `bot-1`."""
     return f"EXCHANGE_{account.name.upper().replace('-', '_')}_{suffix}"
 
 
@@ -117,7 +117,7 @@ def read_hosts(account: Account) -> Hosts:
 
 
 def _may_use(environment: str, host: str) -> bool:
-    """May an account of this environment use the host?
+    """Return whether an account of this environment may use the host.
 
     A simulator or a proxy is in our own network: a private address, or a name that no public host
     has. Other hosts must be listed, so that no test account trades on a live exchange.
@@ -228,7 +228,7 @@ def _checked_ws(url: str, name: str) -> str:
 
 
 def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
-    """Is it a plain address of one of the schemes?
+    """Return whether this is a plain address of one of the schemes.
 
     It has no user, query or fragment, and its port is a number.
     """

@@ -51,7 +51,7 @@ class InstrumentRules:
 
     @property
     def is_paused(self) -> bool:
-        """Is trading interrupted for a while? Orders can wait until it resumes."""
+        """Return whether trading is interrupted for a while. Orders can wait until it resumes."""
         return self.status in ("HALT", "BREAK")
 
     def figure(self, filter_type: str, name: str) -> Decimal:

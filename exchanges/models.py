@@ -97,13 +97,13 @@ class ExchangeAccount(models.Model):
 
     @property
     def last_synced_at(self) -> datetime | None:
-        """When the last complete comparison of open orders started."""
+        """Return the time when the last complete comparison of open orders started."""
         sync: AccountSync | None = getattr(self, "sync", None)
         return sync.last_synced_at if sync else None
 
     @property
     def balances_synced_at(self) -> datetime | None:
-        """When the last complete balances were requested."""
+        """Return the time when the last complete balances were requested."""
         sync: AccountSync | None = getattr(self, "sync", None)
         return sync.balances_synced_at if sync else None
 
@@ -283,7 +283,7 @@ class RateLimits(models.Model):
 
 
 def _by_type(filters: Any) -> dict[str, Any]:
-    """Filters by their type, from exchangeInfo's list or from a dict that is by type already."""
+    """Return filters by type, from exchangeInfo's list or from a dict that is by type already."""
     if isinstance(filters, dict):
         return dict(filters)
     return {item["filterType"]: item for item in filters}
@@ -332,11 +332,11 @@ class StreamState(models.Model):
         )
 
     def is_healthy(self, now: datetime) -> bool:
-        """In sync, and its listener has said so within the last seconds."""
+        """Return whether the stream is in sync, and its listener has said so just now."""
         return self.in_sync_since is not None and self.is_alive(now)
 
     def is_alive(self, now: datetime) -> bool:
-        """Has its listener said so within the last seconds?"""
+        """Return whether the listener has reported within the last seconds."""
         return now - self.alive_at < STREAM_ALIVE_WITHIN
 
 

@@ -52,7 +52,7 @@ def halt_by_rule(*, account: ExchangeAccount, reason: str, actor: str) -> bool:
 
 
 def reduce_trading(*, account: ExchangeAccount, reason: str, actor: str) -> bool:
-    """Let an account only reduce its positions from now on, until it is resumed.
+    """Allow an account only to reduce its positions, until it is resumed.
 
     Return False for a halted account, which stays halted: allowing it to sell would be a resume.
     """
@@ -100,7 +100,7 @@ class UnsafeAccount(ValueError):
 
 
 def seen_state(account: ExchangeAccount | None) -> str:
-    """Name the state that a person sees now: of an account's row as it was read, or of all trading.
+    """Return a name for the state that a person sees: of the account as read, or of all trading.
 
     `resume_trading` lifts a halt only if this is still its name.
     """

@@ -39,12 +39,12 @@ class OrderAmounts:
 
     @property
     def by_name(self) -> dict[str, Decimal | None]:
-        """The amounts under the names that models, messages and requests share."""
+        """Return the amounts under the names that models, messages and requests share."""
         return {name: getattr(self, name) for name in AMOUNTS}
 
     @property
     def given(self) -> dict[str, Decimal]:
-        """The amounts that the order has."""
+        """Return the amounts that the order has."""
         return {name: value for name, value in self.by_name.items() if value is not None}
 
     def spent(self, rules: InstrumentRules) -> tuple[str, Decimal | None]:

@@ -48,7 +48,7 @@ _STALE_PLAN = "RevalidateCachedQuery"
 class RowGone(OperationalError):
     """The database went back in time, and lost the row that this process was working on.
 
-    The work must begin again: its intent finds what the exchange knows of it.
+    The work must begin again: its intent then finds the order at the exchange, if there is one.
     """
 
 

@@ -127,7 +127,7 @@ def place_here(intent: Intent) -> Order:
     """Place the intent in this process, under the limits that it shares with all workers.
 
     Raises `InvalidIntent` inside a transaction: the claim must be on disk before the request
-    leaves, and no transaction may stay open while the exchange is asked.
+    leaves, and no transaction may stay open during a call to the exchange.
     """
     if is_in_transaction():
         raise invalid("wait", "an order can't be placed inside a transaction")

@@ -49,7 +49,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The orders that are still open, and the accounts whose exchange could not be asked."""
+    """The orders that are still open, and the accounts whose exchange gave no answer."""
 
     left: list[Order]
     troubles: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Proof:
 
 
 def halt(scope: Scope, *, reason: str, actor: str) -> None:
-    """Let nothing new within the scope leave. One order alone needs no halt."""
+    """Stop new orders within the scope. A scope of a single order needs no halt."""
     if scope.order is not None:
         return
     if scope.symbol or scope.strategy:
@@ -99,7 +99,7 @@ def press_on(scope: Scope, *, reason: str, actor: str, give_up_at: float) -> Pro
 
 
 def _sweep(account: ExchangeAccount) -> None:
-    """Sweep the account, where its key is. Without an answer the beat's sweep does it."""
+    """Sweep the account in a process that has its key. If none answers, beat's sweep does it."""
     if not must_ask(account):
         sweep_account(account)
         return

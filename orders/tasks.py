@@ -47,7 +47,7 @@ from orders.states import OrderStatus
 log = structlog.get_logger(__name__)
 
 TRADING_QUEUE = "trading"
-# Its workers fetch what an order lacks.
+# The queue whose workers fetch the readings that an order lacks.
 READING_QUEUE = "duties"
 
 # How often beat enqueues them.
@@ -112,7 +112,7 @@ def _reader() -> Callable[[Order], bool] | None:
 
 
 def _read_elsewhere(order: Order) -> bool:
-    """Let a worker fetch what the order lacks, and send it. Return False without the broker."""
+    """Let a worker fetch the missing reading and send the order. Return False without a broker."""
     try:
         place_order.apply_async((str(order.pk),), queue=READING_QUEUE, ignore_result=True)
     except Exception as error:  # noqa: BLE001  whatever the broker's client raises

@@ -64,7 +64,7 @@ class EpochVerb(ReasonVerb):
 
 
 def _begin(request: HttpRequest, account: ExchangeAccount, reason: str) -> bool:
-    """Begin the epoch after the one that the person saw, and tell the person."""
+    """Begin the epoch after the one that the person saw, and show the result."""
     seen = request.POST.get("seen", "")
     try:
         after = services.begin_epoch(

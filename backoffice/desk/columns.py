@@ -140,9 +140,9 @@ def state_label(status: str) -> str:
 
 
 def filled_bar(order: Order) -> str:
-    """Return the filled quantity as a number and as a bar, against the quantity that was asked."""
+    """Return the filled quantity as a number, and as a bar against the order's quantity."""
     asked, done = order.quantity, order.filled_quantity
-    if asked is None:  # it was asked for in the quote asset
+    if asked is None:  # the order's size is in the quote asset
         asked, done = order.quote_quantity, order.filled_quote_quantity
     shown = number(order.filled_quantity, writer(order, "quantity"))
     if not asked:

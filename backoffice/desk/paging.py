@@ -26,7 +26,7 @@ class PageTurner(_Paginator):
     `count` is the number of rows up to and including the one after this page.
     """
 
-    LAST_ROW = 10_000  # nobody pages further, and each row before a page must be skipped
+    LAST_ROW = 10_000  # people rarely page further, and each row before a page must be skipped
     template_name = "desk/pages.html"
     count = 0
 

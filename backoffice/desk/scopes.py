@@ -10,7 +10,7 @@ from orders.stopping import Scope
 
 
 def scope_name(scope: Scope | ScopedHalt) -> str:
-    """Name the scope for people."""
+    """Return the scope's name as people read it."""
     if isinstance(scope, Scope) and scope.order is not None:
         order = Order.objects.filter(pk=scope.order).first()
         return _("order %(intent)s") % {"intent": order.intent_id if order else scope.order}

@@ -103,7 +103,7 @@ def find_orders(text: str, *, accounts: Iterable[int] | None = None) -> set[UUID
 
 
 def _end(word: str) -> str:
-    """Return the text below which are the word and, if it is long enough, what it begins."""
+    """Return the upper end of the range of the word and, if it is long enough, its completions."""
     return word + (_LAST_CHARACTER if len(word) >= MIN_PREFIX else _FIRST_CHARACTER)
 
 

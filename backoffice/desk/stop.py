@@ -1,7 +1,7 @@
 """The stop page: one order, a strategy, a symbol, an account, or everything.
 
-It says before what it will do, does it, and asks the exchange again until nothing is open. Halting
-and recording the cancels need neither the broker nor a worker.
+It shows the consequences first, then stops, and asks the exchange again until nothing is open.
+Halting and recording the cancels need neither the broker nor a worker.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _resume(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("stop"))
 
 
-# -- what the page shows -------------------------------------------------------------------------
+# -- the contents of the page ----------------------------------------------------------------------
 
 
 def _given(chooser: ScopeForm) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def check_database(var: Path, url: str) -> None:
 
 
 def main() -> None:
-    """Prepare everything in one process: loading the code takes longer than any of it."""
+    """Prepare everything in one process, because loading the code takes longer than the rest."""
     import django
 
     django.setup()

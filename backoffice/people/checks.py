@@ -11,13 +11,13 @@ from django.core.checks import Warning as CheckWarning
 
 @register(Tags.security, deploy=True)
 def check_sign_in(**_: Any) -> list[CheckMessage]:
-    """Find addresses that are all the proxy's own, and a second factor that nobody needs."""
+    """Report a proxy whose address hides all others, and a second factor that isn't required."""
     found: list[CheckMessage] = []
     if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXIES:
         found.append(
             CheckWarning(
-                "Everybody seems to come from the address of the proxy, so one person's failures"
-                " to sign in lock everybody out.",
+                "All requests seem to come from the address of the proxy, so one person's failed"
+                " sign-ins lock all people out.",
                 hint="Set TRUSTED_PROXIES to the number of proxies in front of the site.",
                 id="people.W001",
             )

@@ -1,4 +1,4 @@
-"""The rights of the database's roles: what a stolen process can't do, whatever it runs.
+"""The rights of the database's roles: the limits of a stolen process, no matter what it runs.
 
 The owner migrates, and nothing else signs in as the owner. Workers and the listener use the
 application's role, the web site a role of its own, and reports a role that only reads. No role but
@@ -19,7 +19,7 @@ APPEND_ONLY: dict[str, tuple[str, ...]] = {
 }
 # Who may sign in, and who may do what, is decided on the web site alone.
 _PEOPLE = ("auth_", "people_", "otp_", "django_otp", "django_admin", "django_session")
-# Second factors and sessions open the web site, so nobody else reads them.
+# Second factors and sessions open the web site, so only its own role reads them.
 _SECRET = ("otp_", "django_otp", "people_personsession", "django_session")
 _WRITTEN_BY_ALL = {"people_journalentry", "people_journalhead"}
 _RULES = {"orders_risklimit", "orders_risklimitchange", "orders_reviewrule"}

@@ -170,7 +170,7 @@ def _not_yet(request: HttpRequest, person: User) -> HttpResponse | None:
 
 
 def _change(request: HttpRequest, person: User) -> HttpResponse | None:
-    """Do what a button asks. Ending a session needs no fresh proof, because it only tightens."""
+    """Carry out a button's act. Ending a session needs no fresh proof, because it only tightens."""
     verb = request.POST.get("verb", "")
     if verb == "end_session":
         sessions_of(person).filter(pk=request.POST.get("key", "")).delete()

@@ -1,7 +1,7 @@
 """Decide when a person needs a second factor, check it, and keep recovery codes.
 
-Until a person has given a factor that is due, every page treats them as nobody: `request.user` is
-anonymous, and only the pages of the second factor know who is waiting (`person_of`).
+Until a person has given a factor that is due, every page treats them as signed out: `request.user`
+is anonymous, and only the pages of the second factor know who is waiting (`person_of`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _is_held_back(session: Any, user: User) -> bool:
 
 
 class SecondFactorMiddleware(OTPMiddleware):
-    """Let a person be nobody until they have given the second factor that is due."""
+    """Treat a person as signed out until they have given the second factor that is due."""
 
     def _verify_user_sync(self, request: HttpRequest, user: Any) -> Any:
         return self._held_back(request, super()._verify_user_sync(request, user))
@@ -95,9 +95,9 @@ class SecondFactorMiddleware(OTPMiddleware):
         ):
             return user
         request.held_back = user  # type: ignore[attr-defined]
-        nobody = AnonymousUser()
-        self._init_user_fields(nobody)
-        return nobody
+        anonymous = AnonymousUser()
+        self._init_user_fields(anonymous)
+        return anonymous
 
 
 def person_of(request: HttpRequest) -> User | None:
@@ -121,7 +121,7 @@ def accept(request: HttpRequest, user: User, device: Device) -> None:
     user.otp_device = device  # type: ignore[attr-defined]
     user.is_verified = partial(bool, device)  # type: ignore[attr-defined]
     request.user = user
-    if was_held_back:  # whoever knew the session's key before the factor knows nothing now
+    if was_held_back:  # a key that leaked before the factor was given is useless now
         request.session.cycle_key()
 
 
@@ -183,7 +183,7 @@ def finish_adding(request: HttpRequest, user: User, device: Device) -> None:
 
 
 def new_recovery_codes(user: User) -> list[str]:
-    """Replace the recovery codes of a person, and return the new ones, which nobody sees again."""
+    """Replace the recovery codes of a person. Return the new ones, which are never shown again."""
     codes = ["".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(NUMBER_OF_CODES)]
     with transaction.atomic():
         # The row stays, because sessions that a code has opened hang on it.

@@ -31,7 +31,7 @@ class Helper(WebAuthnHelper):
 
 
 class _OfPerson:
-    """The library's views ask `request.user`, who is nobody while a second factor is due."""
+    """The library's views read `request.user`, who is anonymous while a second factor is due."""
 
     request: HttpRequest
 
@@ -58,7 +58,7 @@ class BeginRegistration(_Registration, views.BeginCredentialRegistrationView):
 class CompleteRegistration(_Registration, views.CompleteCredentialRegistrationView):
     def post(self, *args: Any, **kwargs: Any) -> Any:
         user = self.get_user()
-        assert user is not None  # `initial` has refused nobody
+        assert user is not None  # `initial` has refused an anonymous request
         response = super().post(*args, **kwargs)
         device = WebAuthnCredential.objects.filter(user=user).latest("pk")
         record_act("add_passkey", actor=user.get_username(), subject=f"user:{user.get_username()}")

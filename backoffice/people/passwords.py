@@ -47,7 +47,7 @@ class KnownPartsValidator:
 
 
 def _unknown(text: str) -> str:
-    """Return the letters and digits that nobody guesses: without known words and repetitions."""
+    """Return the letters and digits that are hard to guess: no known words, no repetitions."""
     for word in CONTEXT:
         text = text.replace(word, "")
     text = _REPEATED.sub(r"\1", text)

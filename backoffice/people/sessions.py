@@ -78,7 +78,7 @@ def is_own(row: PersonSession, request: HttpRequest) -> bool:
 
 
 def begin_session(sender: Any, request: HttpRequest, user: User, **_: Any) -> None:
-    """Note where a session comes from, and set the moment at which it ends for good."""
+    """Record the origin of a session, and set the time when it ends for good."""
     now = timezone.now()
     request.session[BEGUN] = now.isoformat()
     request.session[ADDRESS] = client_address(request)[:64]

@@ -93,7 +93,7 @@ class RecentFactorToChange:
     def _asked(
         self, parent: Any, name: str, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Ask before a change. Looking at a row, and a row that nobody may change, needs none."""
+        """Ask for a proof before a change that the person may make. Viewing a row needs none."""
         verb = name.removesuffix("_view")
         may = getattr(self, f"has_{verb}_permission")(request)
         is_change = request.method == "POST" or verb != "change"
@@ -144,7 +144,7 @@ def proof_problem(request: HttpRequest, answer: str) -> str:
 
 
 def _restore(request: HttpRequest) -> None:
-    """Take the answer out of the form, so that the view gets what the person sent first."""
+    """Take the answer out of the form, so that the view gets the person's original form."""
     given = request.POST.copy()
     for name in (ANSWER, ASKED_BY):
         given.pop(name, None)

@@ -31,7 +31,7 @@ from backoffice.people.throttle_models import AttemptCount
 log = structlog.get_logger(__name__)
 
 _HASHES_AT_ONCE = 1
-#: A request that gets no turn in this time is told to come again.
+#: A request that gets no turn in this time is refused, with a time to try again.
 _PATIENCE_SECONDS = 5.0
 _hashing = threading.BoundedSemaphore(_HASHES_AT_ONCE)
 
@@ -102,8 +102,8 @@ def factor_limits(request: HttpRequest, user: User) -> list[Limit]:
 def count(limits: Iterable[Limit]) -> None:
     """Count an attempt against one limit after the other. Raise TooManyAttempts at the first.
 
-    The limit of everybody comes last, so that an address that is locked out uses up no attempts of
-    others. The limit of an address comes first, so that made-up names fill no table.
+    The limit for all people comes last, so that an address that is locked out uses up no attempts
+    of others. The limit of an address comes first, so that made-up names fill no table.
     """
     now = timezone.now()
     for limit in limits:

@@ -113,7 +113,7 @@ def do_once(
     work: Callable[[], object],
     wait_seconds: float = _WAIT_SECONDS,
 ) -> None:
-    """Let one of all the workers that need `work` now do it, while the others wait.
+    """Run `work` in one of the workers that need it now, while the others wait.
 
     Raise `NotSent` if another worker is not done in time.
     """

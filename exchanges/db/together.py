@@ -75,7 +75,7 @@ class Together(Generic[Job, Result]):
         return False
 
     def _lead(self, own: _Entry[Job, Result]) -> Result:
-        """Do the own job with all that wait. Then wake the next thread to lead."""
+        """Do this thread's job and all waiting ones. Then wake the next thread to lead."""
         with self._lock:
             others = self._take(own)
         try:

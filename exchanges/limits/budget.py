@@ -78,7 +78,7 @@ class Request:
 
     @property
     def costs_only_if_it_fails(self) -> bool:
-        """A successful placement or cancel costs nothing, by the exchange's rule since 2026-04."""
+        """Return whether success costs nothing: placements and cancels, by the rule of 2026-04."""
         return self.kind is not CallKind.READ
 
 
@@ -101,7 +101,7 @@ class Response:
 
     @property
     def stop_ms(self) -> int:
-        """Milliseconds for which the exchange wants no more requests."""
+        """Return the milliseconds for which the exchange wants no more requests."""
         if self.status in (418, 429) or self.code in (TOO_MANY_REQUESTS, TOO_MANY_ORDERS):
             return int((self.retry_after or DEFAULT_STOP_SECONDS) * 1000)
         if self.status == 403:
@@ -164,12 +164,12 @@ class Permit:
 
 
 def acquire(request: Request, budget: Budget) -> bool:
-    """Let the request leave now, as `acquire_permit` does. Return `is_probe`."""
+    """Acquire a permit as `acquire_permit` does. Return `is_probe`."""
     return acquire_permit(request, budget).is_probe
 
 
 def acquire_permit(request: Request, budget: Budget) -> Permit:
-    """Let the request leave now and count it, or raise `NotSent` with the seconds to wait."""
+    """Permit the request and count it, or raise `NotSent` with the seconds to wait."""
     keys = _keys(request, budget, clock.now_ms())
     is_placement = request.kind is CallKind.PLACE
     book = book_memory.redis_keys() if is_placement and not book_memory.is_private() else []
@@ -327,7 +327,7 @@ class _Keys:
 
     @property
     def counts(self) -> list[str]:
-        """The keys of the counts: of weight, and of each order limit."""
+        """Return the keys of the counts: of weight, and of each order limit."""
         return [self.weight, *(window.key for window in self.orders)]
 
     @property

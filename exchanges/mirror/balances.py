@@ -76,7 +76,7 @@ def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
 
 
 def refresh_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
-    """Like `ensure_balances`, but best effort.
+    """Refresh the balances as `ensure_balances` does, but best effort.
 
     Skip if another worker is refreshing, and ignore errors.
     """
@@ -126,7 +126,7 @@ def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> i
 
 
 def _says_more(row: BalanceReport, old: Balance | None) -> bool:
-    """Is it newer and different, or just newer while reservations wait for a newer amount?"""
+    """Return whether the row is newer and differs, or a reservation waits for a newer amount."""
     if old is None:
         return True
     differs = (old.free, old.locked) != (row.free, row.locked)

@@ -57,7 +57,7 @@ def sync_instruments(account: ExchangeAccount) -> dict[str, int]:
 
 
 def sync_instruments_by_any(account: ExchangeAccount) -> dict[str, int]:
-    """Like `sync_instruments`, through another account of the environment if this one fails.
+    """Sync the instruments, through another account of the environment if this one fails.
 
     All accounts of an environment have the same instruments. Raise the first account's error if
     none of them gets an answer.

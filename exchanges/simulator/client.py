@@ -57,7 +57,7 @@ class Faults:
         return [int(row["id"]) for row in rows]
 
     def time_out(self, account: str) -> int:
-        """Answer no question of the account any more. Its orders and cancels go on.
+        """Stop answering the account's queries. Its orders and cancels still work.
 
         Returns the rule's id, for `clear`.
         """

@@ -59,7 +59,7 @@ class Limits:
 
     @property
     def needs_usage(self) -> bool:
-        """Whether a limit counts earlier orders, which takes a lock and one more read."""
+        """Return whether a limit counts earlier orders, which takes a lock and one more read."""
         counted = (
             self.max_notional_per_day,
             self.max_daily_loss,

@@ -49,7 +49,7 @@ def scope_of(options: dict[str, Any]) -> Scope:
 
 
 def scope_text(scope: Scope) -> str:
-    """Name the part of trading that a command halted or resumed."""
+    """Return the name of the part of trading that a command halted or resumed."""
     parts = [scope.strategy and f"strategy {scope.strategy}", scope.symbol]
     parts.append(scope.account.name if scope.account else "")
     return ", ".join(filter(None, parts)) or "all trading"

@@ -70,7 +70,7 @@ def cancel_order(
 
 
 def is_in_transaction() -> bool:
-    """Is a transaction open that a test's own frame did not begin?"""
+    """Return whether a transaction is open that a test's own frame did not begin."""
     blocks = transaction.get_connection().atomic_blocks
     return any(not getattr(block, "_from_testcase", False) for block in blocks)
 
@@ -95,7 +95,7 @@ def _drive(owner: ExchangeAccount, order: Order) -> Order:
 def request_cancel(order: Order, *, requested_by: str, reason: str, claimed_by: str = "") -> Order:
     """Record a cancel request, and cancel an order that was never sent at once.
 
-    `claimed_by` is the name that a message gives, which nobody has checked.
+    `claimed_by` is the name that a message gives. It is unverified.
     Raises `TooMuchContention` if the request could not be recorded.
     """
 

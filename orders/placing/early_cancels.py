@@ -44,7 +44,7 @@ def withdraw(order: Order) -> Order:
 
 
 def meet_early_cancels() -> int:
-    """Request the cancels of orders that missed them, and forget old ones. Return how many."""
+    """Request early cancels that a claim missed, and delete old ones. Return their number."""
     EarlyCancel.objects.filter(at__lt=clock.now() - KEPT_FOR).delete()
     met = 0
     for early in EarlyCancel.objects.all():

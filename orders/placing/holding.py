@@ -186,7 +186,7 @@ def _end(
     reason: str,
     seen_version: int,
 ) -> bool:
-    """End the waiting if it has not ended yet, before the deadline."""
+    """End the hold before the deadline, if it hasn't ended yet."""
     if not reason.strip():
         raise ValueError("reason: a reason is required")
     is_done = False

@@ -46,7 +46,7 @@ class HistoryRead:
 
 
 def read_history(account: ExchangeAccount) -> dict[str, int]:
-    """Continue with the histories whose turn is overdue, and compare nothing else."""
+    """Continue reading the histories whose turn is overdue. Compare nothing else."""
     with lease(f"reconcile:{account.name}") as is_ours:
         if not is_ours:
             return {"skipped": 1}

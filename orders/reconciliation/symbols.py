@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 def remember_symbols(account: ExchangeAccount, symbols: Iterable[str]) -> None:
-    """Have each symbol compared from now on."""
+    """Add the symbols to those that each comparison covers."""
     rows = [SymbolCatchUp(account=account, symbol=symbol) for symbol in sorted(set(symbols))]
     SymbolCatchUp.objects.bulk_create(rows, ignore_conflicts=True)
 
@@ -44,7 +44,7 @@ def note_trouble(account: ExchangeAccount, symbol: str, error: GatewayError) -> 
 
 @contextmanager
 def one_symbol(account: ExchangeAccount, symbol: str) -> Iterator[None]:
-    """End the block, and not the run, if the exchange refuses the symbol. A break names it."""
+    """End the block but not the run if the exchange refuses the symbol. A break names it."""
     try:
         yield
     except OrderRejected as error:

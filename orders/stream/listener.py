@@ -197,7 +197,7 @@ class Listener:
         ended.again_at = now + (min(grown, LONGEST_RESTART_SECONDS) if ended.failures else 0.0)
 
     async def _beat(self) -> None:
-        """Say again and again that the listener runs, for all accounts at once."""
+        """Report repeatedly that the listener runs, for all accounts at once."""
         while True:
             await asyncio.sleep(BEAT_EVERY_SECONDS)
             live = [row.follower.applier for row in self._following.values()]

@@ -129,7 +129,7 @@ class JournalEntryAdmin(BigTable):
         icon="download",
     )
     def export(self, request: HttpRequest) -> FileResponse:
-        """Answer with the rows of the list's filters, and record the hash of the file."""
+        """Return the filtered rows as a CSV file, and record the file's hash."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         rows = self.get_changelist_instance(request).get_queryset(request).order_by("id")

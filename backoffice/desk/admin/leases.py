@@ -125,7 +125,7 @@ class LeaseAdmin(ReadOnlyRecords, ReasonVerb, ModelAdmin):
 
 
 def _seen_name(name: str) -> str:
-    """Name the form's field with the holder that the person saw."""
+    """Return the name of the form field that carries the holder the person saw."""
     return f"seen_{name}"
 
 
@@ -157,7 +157,7 @@ class LeaseChangeAdmin(ReadOnlyRecords, ModelAdmin):
 
 
 def _of_granted(rows: QuerySet[Row], request: HttpRequest) -> QuerySet[Row]:
-    """Leave out the work of other accounts: its name is `work:account` or `work:account:more`."""
+    """Exclude the leases of other accounts, named `work:account` or `work:account:more`."""
     names = account_names(request.user)
     if names is None:
         return rows

@@ -36,7 +36,7 @@ class PositionList(GridList):
 
 
 def is_opening_balance(quantity: Decimal) -> bool:
-    """Tell whether more was sold than bought, which a spot account can only do from a balance.
+    """Return whether more was sold than bought, which a spot account can only do from a balance.
 
     Such a balance existed before the first fill that we know of, or it was deposited since.
     """

@@ -38,7 +38,7 @@ class WorkQueue(ReadOnlyRecords, ModelAdmin):
         ]
 
     def queue(self, request: HttpRequest) -> HttpResponse:
-        """Show what waits, or only what is mine, nobody's or late."""
+        """Show every work item, or only those that are mine, late or without an owner."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if undeclared := set(request.GET) - {"show"}:
@@ -77,7 +77,7 @@ class WorkQueue(ReadOnlyRecords, ModelAdmin):
         return request.user.has_perm("desk.work")
 
     def do(self, request: HttpRequest) -> HttpResponse:
-        """Take, hand over, give back or note the chosen things, or close the chosen breaks."""
+        """Take, hand over, give back or annotate the chosen items, or close the chosen breaks."""
         waiting = {one.key: one for one in waiting_things(request)}
         keys = request.POST.getlist("item")
         chosen = [waiting[key] for key in keys if key in waiting]

@@ -74,7 +74,7 @@ class Bell:
 
     @contextmanager
     def guest(self, session_key: str) -> Any:
-        """Welcome a stream for as long as the context lasts."""
+        """Register a stream for as long as the context lasts."""
         guest = Guest(session_key)
         self.guests.add(guest)
         if self.is_listening:
@@ -109,7 +109,7 @@ class Bell:
             self._tell([LISTENING if is_listening else LOST])
 
     async def _listen(self) -> None:
-        """Ring until the connection fails or all pages have gone."""
+        """Listen and ring until the connection fails or the last page is gone."""
         async with asyncio.timeout(ANSWER_SECONDS):
             own = await psycopg.AsyncConnection.connect(**_connection_parameters())
         try:

@@ -20,7 +20,7 @@ def can_stream(request: HttpRequest) -> bool:
 
 @require_safe
 async def stream(request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-    """Ring the page of a signed-in member of staff whenever something changes."""
+    """Stream a bell to the page of a signed-in member of staff whenever something changes."""
     user = await request.auser()
     session_key = request.session.session_key
     if not can_stream(request) or not (user.is_active and user.is_staff and session_key):

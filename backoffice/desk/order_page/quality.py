@@ -34,7 +34,7 @@ class Quality:
 def quality_of(
     order: Order, quote_asset: str, attempts: Iterable[ExchangeOrder], fills: FillSums
 ) -> Quality:
-    """Judge the fills that are recorded so far."""
+    """Compute the quality of the fills that are recorded so far."""
     attempt = next((row for row in attempts if row.arrival_price is not None), None)
     arrival_price = attempt.arrival_price if attempt else None
     fees = fills.fees

@@ -88,7 +88,7 @@ def _walk(result: Result, missing: list[int]) -> Iterator[tuple[Finding | None, 
 
 
 def _edits(edited: list[JournalEntry], missing: list[int]) -> Iterator[Finding]:
-    """Tell rows that were moved to another number from rows whose content was changed."""
+    """Distinguish rows that were moved to another number from rows whose content was changed."""
     numbers = [*(entry.pk for entry in edited), *missing][:_MOST_CANDIDATES]
     # A row that was inserted before them shifts all later rows by one.
     numbers += [entry.pk - 1 for entry in edited[:_MOST_CANDIDATES]]

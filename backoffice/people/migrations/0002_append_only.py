@@ -1,6 +1,6 @@
 """Refuse changes to the journal, to the events of orders and to fills.
 
-The triggers bind everybody, also the owner of the tables. A migration that must change such rows
+The triggers bind every role, also the owner of the tables. A migration that must change such rows
 disables them with ALTER TABLE … DISABLE TRIGGER, which only the owner may do.
 """
 
