@@ -29,7 +29,6 @@ from exchanges.binance.endpoint_costs import limits_request, limits_response
 from exchanges.binance.http import Sender, Wire
 from exchanges.binance.json_fields import Malformed
 from exchanges.binance.parameters import (
-    all_expected,
     error_of,
     expected,
     order_parameters,
@@ -189,9 +188,7 @@ class Gateway:
             "fetch_open_orders",
             "private_get_openorders",
             present(symbol=symbol),
-            lambda body: all_expected(
-                messages.queried_orders(body, ReportSource.OPEN_ORDERS), symbol
-            ),
+            lambda body: messages.queried_orders(body, ReportSource.OPEN_ORDERS, symbol=symbol),
         )
 
     def fetch_all_orders(
@@ -213,9 +210,7 @@ class Gateway:
             "fetch_all_orders",
             "private_get_allorders",
             parameters,
-            lambda body: all_expected(
-                messages.queried_orders(body, ReportSource.ALL_ORDERS), symbol
-            ),
+            lambda body: messages.queried_orders(body, ReportSource.ALL_ORDERS, symbol=symbol),
         )
 
     def fetch_amendments(self, *, symbol: str, exchange_order_id: str) -> list[Amendment]:

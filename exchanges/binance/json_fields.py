@@ -44,6 +44,9 @@ _TEXT_WIDTH = 4_000
 _DIGEST_WIDTH = 16
 
 
+_END_OF_TIME_MS = 4_102_444_800_000  # the year 2100
+
+
 T = TypeVar("T")
 
 
@@ -88,10 +91,16 @@ class JsonObject:
         """Read a number that only identifies, as text."""
         return str(self.integer(name))
 
+    def number_text(self, name: str) -> str:
+        """Read the number of an order. One that never got on the book may have -1."""
+        return "" if self.integer(name) < 0 else self.identifier(name)
+
     def integer(self, name: str) -> int:
         value = self.fields.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise Malformed(f"{name}: not a whole number but {shown(value)}")
+        if not -(2**63) <= value < 2**63:
+            raise Malformed(f"{name}: too large: {shown(value)}")
         return value
 
     def boolean(self, name: str) -> bool:
@@ -121,12 +130,15 @@ class JsonObject:
         return self.figure(name) or None
 
     def time(self, name: str) -> datetime:
-        """Read milliseconds since the epoch."""
+        """Read milliseconds since the epoch, of a moment that one can count from."""
         value = self.integer(name)
-        try:
-            return from_ms(value)
-        except (OverflowError, ValueError, OSError):
-            raise Malformed(f"{name}: not a time: {value}") from None
+        if not -1 <= value < _END_OF_TIME_MS:  # the exchange writes -1 for none
+            raise Malformed(f"{name}: not a time: {value}")
+        return from_ms(value)
+
+    def time_or_none(self, name: str) -> datetime | None:
+        """Read a time where zero and -1 mean that there is none."""
+        return self.time(name) if self.integer(name) > 0 else None
 
     def time_or_none(self, name: str) -> datetime | None:
         """Read a time where absent and zero mean that there is none."""

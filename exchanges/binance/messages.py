@@ -152,15 +152,20 @@ def queried_order(body: Any, source: ReportSource = ReportSource.QUERY) -> Order
         source,
         client_order_id=row.text("clientOrderId"),
         updated_at=row.time("updateTime"),
-        created_at=row.time("time"),
+        created_at=row.time_or_none("time"),
     )
 
 
-def queried_orders(body: Any, source: ReportSource) -> Rows[OrderReport]:
-    """Read the rows of `openOrders` or `allOrders`."""
+def queried_orders(
+    body: Any, source: ReportSource, *, symbol: str | None = None
+) -> Rows[OrderReport]:
+    """Read the rows of `openOrders` or `allOrders`, of one symbol if it was asked for."""
 
     def read(row: JsonObject) -> OrderReport:
         report = queried_order(row.fields, source)
+        expect_order(report, symbol=symbol)
+        if not report.exchange_order_id:
+            raise Malformed("orderId: negative")
         if not report.quantity and report.quote_quantity is None:
             raise Malformed("origQty: zero, and no amount in the quote asset")
         return report
@@ -196,11 +201,14 @@ def amendments(body: Any, symbol: str, exchange_order_id: str) -> list[Amendment
 
 def trades(body: Any, *, symbol: str, exchange_order_id: str | None = None) -> Rows[FillReport]:
     """Read the rows of `myTrades`. They carry no client order id."""
-    reports = read_rows(body, "trades", _trade, _trade_name)
-    for report in reports:
+
+    def read(row: JsonObject) -> FillReport:
+        report = _trade(row)
         if report.symbol != symbol or exchange_order_id not in (None, report.exchange_order_id):
-            raise Malformed(f"trade {report.trade_id}: of another order or symbol than asked")
-    return reports
+            raise Malformed("of another order or symbol than asked")
+        return report
+
+    return read_rows(body, "trades", read, _trade_name)
 
 
 def last_trade(body: Any, *, symbol: str) -> TradeReport:
@@ -293,7 +301,7 @@ def _order(
         source=source,
         symbol=row.name_text("symbol", SYMBOL_WIDTH),
         client_order_id=order_id_text(client_order_id),
-        exchange_order_id=row.identifier("orderId"),
+        exchange_order_id=row.number_text("orderId"),
         status=row.text("status")[:WORD_WIDTH],
         side=row.side("side"),
         order_type=row.text("type")[:WORD_WIDTH],

@@ -6,7 +6,7 @@ from exchanges.binance import messages
 from exchanges.binance.error_table import error_for
 from exchanges.binance.http import HttpResult
 from exchanges.errors import GatewayError
-from exchanges.types import CallKind, OrderReport, Rows
+from exchanges.types import CallKind, OrderReport
 
 
 def present(**parameters: str | int | None) -> dict[str, str]:
@@ -28,12 +28,6 @@ def expected(
         report, symbol=symbol, client_order_id=client_order_id, exchange_order_id=exchange_order_id
     )
     return report
-
-
-def all_expected(found: Rows[OrderReport], symbol: str | None) -> Rows[OrderReport]:
-    for report in found:
-        messages.expect_order(report, symbol=symbol)
-    return found
 
 
 def error_of(result: HttpResult, kind: CallKind) -> GatewayError | None:

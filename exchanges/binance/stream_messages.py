@@ -140,7 +140,7 @@ def _execution_report(row: JsonObject) -> ExecutionReport:
         source=ReportSource.STREAM,
         symbol=row.name_text("s", SYMBOL_WIDTH),
         client_order_id=client_order_id,
-        exchange_order_id=_number(row),
+        exchange_order_id=row.number_text("i"),
         status=row.text("X")[:WORD_WIDTH],
         side=row.side("S"),
         order_type=row.text("o")[:WORD_WIDTH],
@@ -150,7 +150,7 @@ def _execution_report(row: JsonObject) -> ExecutionReport:
         filled_quantity=row.figure("z"),
         filled_quote_quantity=None if filled_quote_quantity < 0 else filled_quote_quantity,
         updated_at=row.time("T"),
-        created_at=row.time("O") if row.integer("O") > 0 else None,
+        created_at=row.time_or_none("O"),
         quote_quantity=row.positive_or_none("Q"),
         stop_price=row.positive_or_none("P"),
         execution_type=execution_type,
@@ -160,11 +160,6 @@ def _execution_report(row: JsonObject) -> ExecutionReport:
         raw=row.fields,
     )
     return ExecutionReport(report, row.identifier("I"), row.time("E"))
-
-
-def _number(row: JsonObject) -> str:
-    """Return the exchange's number of the order. One that never got on the book may have -1."""
-    return "" if row.integer("i") < 0 else row.identifier("i")
 
 
 def _client_order_id(row: JsonObject, execution_type: str) -> str:

@@ -24,7 +24,8 @@ from orders.models import ExchangeOrder
 from orders.reconciliation.adopt import store_report
 from orders.reconciliation.counts import RunCounts
 from orders.reconciliation.diff import RESET_SAMPLE, looks_reset
-from orders.reconciliation.questions import PAGE, ask_for
+from orders.reconciliation.pages import PAGE, is_last, next_id, trade_ids, unreadable_ids
+from orders.reconciliation.questions import ask_for
 from orders.reconciliation.symbols import gone_symbols, note_answer, one_symbol
 from orders.reconciliation.unreadable import note_reading, postpone, resting_subjects
 from orders.recording.attempts import is_about
@@ -81,11 +82,11 @@ class Behind:
     def _bring_up_symbol(self, symbol: str, rows: Sequence[ExchangeOrder]) -> bool:
         if len(rows) <= FEW:
             return self._ask_one_by_one(rows)
-        unseen = self._read_in_bulk(symbol, rows)
-        if not self._ask_one_by_one(unseen[:RESET_SAMPLE]):
+        lacking, unread = self._read_in_bulk(symbol, rows)
+        if not self._ask_one_by_one([*lacking[:RESET_SAMPLE], *unread[:RESET_SAMPLE]]):
             return False
         # A page by id that lacks them says the same as a question about each.
-        self.missing += [row for row in unseen[RESET_SAMPLE:] if self._is_stable(row)]
+        self.missing += [row for row in lacking[RESET_SAMPLE:] if self._is_stable(row)]
         return True
 
     def _ask_one_by_one(self, rows: Sequence[ExchangeOrder]) -> bool:
@@ -136,32 +137,42 @@ class Behind:
             row.acknowledged_at and row.acknowledged_at > settled for row in self.missing
         )
 
-    def _read_in_bulk(self, symbol: str, rows: Sequence[ExchangeOrder]) -> list[ExchangeOrder]:
-        """Return the orders that the pages don't show, or that have no number."""
+    def _read_in_bulk(
+        self, symbol: str, rows: Sequence[ExchangeOrder]
+    ) -> tuple[list[ExchangeOrder], list[ExchangeOrder]]:
+        """Return the orders that the pages lack, and those of which the pages say nothing.
+
+        A row without a readable number may be any order, so then the pages lack none.
+        """
         waiting = {int(row.exchange_order_id): row for row in rows if _has_number(row)}
-        unseen = [row for row in rows if not _has_number(row)]
+        unread = [row for row in rows if not _has_number(row)]
+        lacking: list[ExchangeOrder] = []
         found: list[tuple[ExchangeOrder, OrderReport]] = []
         for _ in range(_MOST_PAGES):
             if len(waiting) <= FEW:
                 break
             leases.renew()
+            start = min(waiting)
             page = self.gateway.fetch_all_orders(
-                symbol=symbol, from_order_id=str(min(waiting)), limit=PAGE
+                symbol=symbol, from_order_id=str(start), limit=PAGE
             )
-            is_last = not page or len(page) + len(page.unreadable) < PAGE
             note_reading(self.account, "allOrders", page.unreadable)
             reports = {int(report.exchange_order_id): report for report in page}
-            until = max(waiting) if is_last else max(reports)
+            apart = set(unreadable_ids(page, "orderId"))
+            is_whole = len(apart) == len(page.unreadable)
+            until = max(waiting) if is_last(page) else next_id(start, [*reports, *apart]) - 1
             for number in [number for number in waiting if number <= until]:
                 row, report = waiting.pop(number), reports.get(number)
                 if report is not None and is_about(row, report):
                     self.answered += 1
                     found.append((row, report))
+                elif number in apart:
+                    self.answered += 1  # It has a break, and is looked at again.
                 else:
-                    unseen.append(row)
+                    (lacking if is_whole else unread).append(row)
         self._store_with_trades(symbol, found)
         log.info("orders_read_in_bulk", account=self.account.name, symbol=symbol, found=len(found))
-        return [*unseen, *waiting.values()]
+        return lacking, [*unread, *waiting.values()]
 
     def _store_with_trades(
         self, symbol: str, found: Sequence[tuple[ExchangeOrder, OrderReport]]
@@ -196,25 +207,27 @@ def trades_since(
 ) -> Iterable[FillReport]:
     """Yield the account's trades on a symbol from a moment on, page by page."""
     now = clock.now()
-    from_id: str | None = None
+    first: int | None = None
     for _ in range(_MOST_PAGES):
         leases.renew()
-        if from_id is None:
+        if first is None:
             until = since + _WINDOW
             page = gateway.fetch_trades(
                 symbol=symbol, start_ms=to_ms(since), end_ms=to_ms(until) - 1, limit=PAGE
             )
             since = until
         else:
-            page = gateway.fetch_trades(symbol=symbol, from_trade_id=from_id, limit=PAGE)
+            page = gateway.fetch_trades(symbol=symbol, from_trade_id=str(first), limit=PAGE)
         note_reading(account, "myTrades", page.unreadable)
         yield from page
-        by_id = from_id is not None
-        if by_id and len(page) + len(page.unreadable) < PAGE:
+        ids = trade_ids(page)
+        if first is not None and is_last(page):
             return
-        if page:
-            from_id = str(max(int(fill.trade_id) for fill in page) + 1)
-        if from_id is None and since > now + _EARLIER:
+        if first is not None:
+            first = next_id(first, ids)
+        elif ids:
+            first = max(ids) + 1
+        elif since > now + _EARLIER:
             return
 
 

@@ -6,24 +6,21 @@ hand has another id by now. So open orders, the history and the trades are read,
 
 from __future__ import annotations
 
-import json
-from typing import TypeVar
-
 from django.db import transaction
 
 from exchanges.binance.gateway import Gateway
 from exchanges.errors import OutcomeUnknown
-from exchanges.types import FillReport, OrderReport, Rows, Unreadable, to_ms
+from exchanges.types import FillReport, OrderReport, Rows, to_ms
 from orders.fast_reads import attempts_by_exchange_id
 from orders.ids import split_client_order_id
 from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
-from orders.reconciliation.questions import PAGE
+from orders.reconciliation.pages import PAGE, id_of, is_last, next_id, trade_ids, value_of
 from orders.recording.apply import apply_report
 from orders.recording.attempts import is_about, is_same_order, may_be_amended
 from orders.recording.changes import TooMuchContention, update_if_unchanged
 from orders.recording.fence import EARLIER_MS, fence_ms, signed_ms
 
-T = TypeVar("T")
+_MAX_PAGES = 100
 
 
 def find_order(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport | None:
@@ -93,8 +90,11 @@ def _readable(
 ) -> list[OrderReport]:
     """Return the rows. Raise `OutcomeUnknown` if one that can't be read may be the order."""
     for row in page.unreadable:
-        name, number = _value(row, "clientOrderId", str), _value(row, "orderId", int)
-        if name == attempt.client_order_id or not name or number is None:
+        name, number = value_of(row, "clientOrderId"), id_of(row, "orderId")
+        # A list with another symbol may be the answer to another question.
+        is_asked = value_of(row, "symbol") in (attempt.symbol, None)
+        is_named = isinstance(name, str) and name not in ("", attempt.client_order_id)
+        if not is_asked or not is_named or number is None:
             raise OutcomeUnknown(f"a row of the orders of {attempt.symbol} can't be read")
         if split_client_order_id(name):
             continue  # another request of ours
@@ -104,15 +104,6 @@ def _readable(
     return list(page)
 
 
-def _value(row: Unreadable, name: str, kind: type[T]) -> T | None:
-    """Return one field of an unreadable row. None if it hasn't this kind, or the row was cut."""
-    try:
-        value = json.loads(row.text)[name]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return value if type(value) is kind else None
-
-
 def _orders_between(
     gateway: Gateway, attempt: ExchangeOrder, start_ms: int, end_ms: int
 ) -> list[OrderReport]:
@@ -120,7 +111,7 @@ def _orders_between(
     page = gateway.fetch_all_orders(
         symbol=attempt.symbol, start_ms=start_ms, end_ms=end_ms, limit=PAGE
     )
-    if len(page) + len(page.unreadable) < PAGE:
+    if is_last(page):
         return _readable(gateway, attempt, page)
     if end_ms <= start_ms:
         raise OutcomeUnknown(f"more than {PAGE} orders within one millisecond")
@@ -139,15 +130,17 @@ def _traded_numbers(
     """
     symbol, side = attempt.symbol, attempt.order.side
     page = gateway.fetch_trades(symbol=symbol, start_ms=start_ms, end_ms=end_ms, limit=PAGE)
-    numbers = _numbers_of(page, side)
-    while len(page) + len(page.unreadable) == PAGE:
-        if not page:
-            raise OutcomeUnknown(f"a page of the trades of {symbol} can't be read")
-        if to_ms(page[-1].traded_at) > end_ms:
+    numbers, first = _numbers_of(page, side), 0
+    for _ in range(_MAX_PAGES):
+        if is_last(page) or any(to_ms(trade.traded_at) > end_ms for trade in page):
             break
-        after = str(int(page[-1].trade_id) + 1)
-        page = gateway.fetch_trades(symbol=symbol, from_trade_id=after, limit=PAGE)
+        if not (ids := trade_ids(page)):
+            raise OutcomeUnknown(f"a page of the trades of {symbol} can't be read")
+        first = next_id(first, ids)
+        page = gateway.fetch_trades(symbol=symbol, from_trade_id=str(first), limit=PAGE)
         numbers |= _numbers_of(page, side)
+    else:
+        raise OutcomeUnknown(f"more trades of {symbol} than can be read")
     known = ExchangeOrder.objects.filter(
         account=attempt.account_id, symbol=symbol, exchange_order_id__in=numbers
     )
@@ -157,8 +150,8 @@ def _traded_numbers(
 def _numbers_of(page: Rows[FillReport], side: str) -> set[str]:
     numbers = {trade.exchange_order_id for trade in page if str(trade.side) == side}
     for row in page.unreadable:
-        number = _value(row, "orderId", int)
-        if number is None:
+        number = value_of(row, "orderId")
+        if type(number) is not int:
             raise OutcomeUnknown(f"a trade can't be read: {row.subject}")
         numbers.add(str(number))
     return numbers

@@ -7,7 +7,6 @@ symbol takes the newest page, and only our orders from it: years of history are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -20,14 +19,14 @@ from exchanges.binance.registry import get_gateway
 from exchanges.db.leases import do_once
 from exchanges.errors import NotSent
 from exchanges.models import ExchangeAccount, SymbolCatchUp
-from exchanges.types import OrderReport, from_ms
+from exchanges.types import OrderReport, Rows, from_ms
 from orders import book_identity
 from orders.ids import split_client_order_id
 from orders.models import ExchangeOrder
 from orders.reconciliation.adopt import apply_reports, exchange_key
 from orders.reconciliation.amended import recover_amended
 from orders.reconciliation.counts import RunCounts
-from orders.reconciliation.questions import PAGE
+from orders.reconciliation.pages import PAGE, is_last, next_id, order_numbers, unreadable_ids
 from orders.reconciliation.unreadable import note_reading
 from orders.recording.epochs import current_epoch
 
@@ -124,12 +123,11 @@ def catch_up_symbol(
         if until is not None:
             column = "read_until" if takes_all or is_first else "own_read_until"
             SymbolCatchUp.objects.filter(pk=progress.pk).update(**{column: until})
-        # A full page without a readable row gives no id to go on from.
-        is_complete = is_first or not page or len(page) + len(page.unreadable) < PAGE
-        if is_complete:
+        if start is None or is_last(page):
+            is_complete = True
             SymbolCatchUp.objects.filter(pk=progress.pk).update(caught_up_at=asked_at)
             break
-        start = max(map(_number, page)) + 1
+        start = next_id(start, order_numbers(page))
     caught_up = CatchUp(counts, is_first, is_complete, pages)
     _log(account, symbol, caught_up)
     return caught_up
@@ -189,7 +187,7 @@ def _newest_sent(account: ExchangeAccount, symbol: str) -> int | None:
 
 
 def _read_until(
-    page: Sequence[OrderReport], stable_before: datetime, *, or_else: int | None
+    page: Rows[OrderReport], stable_before: datetime, *, or_else: int | None
 ) -> int | None:
     """Return the last id that the next read may skip. `or_else` if the page shows none.
 
@@ -197,7 +195,7 @@ def _read_until(
     stable order: the exchange's list may lag, and show a newer order before an older one.
     """
     if not page:
-        return or_else
+        return None if or_else is None else max([or_else, *unreadable_ids(page, "orderId")])
     fresh = [
         _number(report)
         for report in page
@@ -206,7 +204,7 @@ def _read_until(
     if not fresh:
         return max(map(_number, page))
     stable = [number for number in map(_number, page) if number < min(fresh)]
-    if not stable and or_else is not None and len(page) >= PAGE:
+    if not stable and or_else is not None and not is_last(page):
         return min(fresh) - 1  # a first page, full of the last moments: history isn't imported
     return max(stable, default=or_else)
 

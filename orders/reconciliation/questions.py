@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from exchanges.binance.gateway import Gateway
+from exchanges.binance.json_fields import numbered
 from exchanges.binance.registry import get_gateway
 from exchanges.errors import OrderNotFound
 from exchanges.models import ExchangeAccount
-from exchanges.types import FillReport, OrderReport
+from exchanges.types import OrderReport, Unreadable
 from orders.models import ExchangeOrder, Order
+from orders.reconciliation.pages import PAGE, is_last, next_id, trade_ids
 from orders.reconciliation.symbols import one_symbol
+from orders.reconciliation.unreadable import note_reading
 from orders.recording.apply import apply_fills
 from orders.recording.attempts import is_about
 from orders.recording.plan import attempt_state
 
-PAGE = 1000
 _MAX_PAGES = 100
 
 
@@ -35,20 +37,24 @@ def ask_for(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport:
 
 def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
     """Fetch the trades of one order, page by page, and store the new ones."""
-    from_trade_id = "0"  # Without a first id the exchange returns the newest page.
+    first = 0  # Without a first id the exchange returns the newest page.
+    unreadable: list[Unreadable] = []
     for _ in range(_MAX_PAGES):
         fills = gateway.fetch_trades(
             symbol=attempt.symbol,
             exchange_order_id=attempt.exchange_order_id,
-            from_trade_id=from_trade_id,
+            from_trade_id=str(first),
             limit=PAGE,
         )
+        unreadable += fills.unreadable
         mine = [fill for fill in fills if fill.exchange_order_id == attempt.exchange_order_id]
         if mine:
             apply_fills(attempt, mine)
-        if len(fills) < PAGE:
+        if is_last(fills):
             break
-        from_trade_id = str(_last_trade(fills) + 1)
+        first = next_id(first, trade_ids(fills))
+    reader = f"trades of {numbered(attempt.symbol, attempt.exchange_order_id)}"
+    note_reading(attempt.order.account, reader, unreadable)
     return attempt.order
 
 
@@ -60,7 +66,3 @@ def complete_fills(account: ExchangeAccount) -> None:
         if attempt_state(attempt).has_fill_gap:
             with one_symbol(account, attempt.symbol):
                 fetch_missing_fills(gateway, attempt)
-
-
-def _last_trade(fills: list[FillReport]) -> int:
-    return max(int(fill.trade_id) for fill in fills)

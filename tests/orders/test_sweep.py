@@ -218,6 +218,11 @@ BAD_ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
         {"clientOrderId": f"bo-{'a' * 26}-1", "orderId": 7},
         True,
     ),
+    "an order of another symbol": (
+        "fetch_all_orders",
+        {"symbol": "ETHUSDT", "clientOrderId": "web_1", "orderId": 7},
+        False,
+    ),
     "an order without a number": ("fetch_all_orders", {"clientOrderId": "web_1"}, False),
     "an order without a name": ("fetch_all_orders", {"orderId": 7}, False),
     "a trade of another order": ("fetch_trades", {"id": 3, "orderId": 1}, True),

@@ -18,7 +18,7 @@ from exchanges.models import ExchangeAccount, StreamState, SymbolCatchUp
 from exchanges.types import OrderRequest, OrderType, Side, TimeInForce
 from orders import services, tasks
 from orders.models import BookIdentity, ExchangeOrder, Fill, Order, OrderEvent
-from orders.reconciliation import history
+from orders.reconciliation import history, pages
 from orders.reconciliation.account import reconcile_account
 from orders.reconciliation.history import catch_up_symbol, ensure_caught_up
 from tests import steps
@@ -95,6 +95,7 @@ def test_reconcile_account__from_then_on_follows_everything(
 def short_turns(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     """Read two pages of three orders in one run, and treat the newest orders as stable."""
     monkeypatch.setattr(history, "PAGE", 3)
+    monkeypatch.setattr(pages, "PAGE", 3)
     monkeypatch.setattr(history, "PAGES_AT_ONCE", 2)
     settings.EXCHANGE_READ_LAG_MS = -1000
 

@@ -293,19 +293,6 @@ def test_calls_by_exchange_id__another_order_is_no_answer(
         getattr(exchange, ask)(symbol="BTCUSDT", exchange_order_id="28")
 
 
-def test_lists__a_row_of_another_symbol_or_order_is_no_answer(
-    server: RawServer, exchange: Gateway
-) -> None:
-    server.then(answer(200, [binance.queried(symbol="ETHUSDT")]))
-    assert (
-        type(error_of(lambda gate: gate.fetch_open_orders("BTCUSDT"), exchange)) is OutcomeUnknown
-    )
-    server.then(answer(200, [binance.trade(orderId=29)]))
-    assert type(
-        error_of(lambda gate: gate.fetch_trades(symbol="BTCUSDT", exchange_order_id="28"), exchange)
-    ) is (OutcomeUnknown)
-
-
 @pytest.mark.parametrize(
     ("body", "ask"),
     [

@@ -1,0 +1,60 @@
+"""Page through the exchange's lists by id, whether or not their rows can be read. Pure.
+
+A page holds the smallest ids from the asked one on. So its length says how far it goes at least,
+and no page is left out even if its rows show no id.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from exchanges.types import FillReport, OrderReport, Rows, Unreadable
+
+PAGE = 1000
+_NAMED_LAST = re.compile(r"(?:#| trade )([0-9]{1,18})\Z")
+
+
+def is_last(page: Rows[Any]) -> bool:
+    """Return True if the exchange has no more rows. Those that can't be read count, too."""
+    return len(page) + len(page.unreadable) < PAGE
+
+
+def next_id(start: int, ids: Iterable[int]) -> int:
+    """Return the id at which the page after a full one begins, given the ids that it shows."""
+    return max(start + PAGE - 1, *ids, 0) + 1
+
+
+def order_numbers(page: Rows[OrderReport]) -> list[int]:
+    """Return the numbers of the orders on a page, as far as its rows show them."""
+    return [*(int(row.exchange_order_id) for row in page), *unreadable_ids(page, "orderId")]
+
+
+def trade_ids(page: Rows[FillReport]) -> list[int]:
+    """Return the ids of the trades on a page, as far as its rows show them."""
+    return [*(int(row.trade_id) for row in page), *unreadable_ids(page, "id")]
+
+
+def unreadable_ids(page: Rows[Any], name: str) -> list[int]:
+    """Return the ids that the unreadable rows show."""
+    found = (id_of(row, name) for row in page.unreadable)
+    return [number for number in found if number is not None]
+
+
+def id_of(row: Unreadable, name: str) -> int | None:
+    """Return the id of an unreadable row. None if it shows none."""
+    value = value_of(row, name)
+    if type(value) is int and 0 <= value < 2**63:
+        return value
+    named = _NAMED_LAST.search(row.subject)  # The text of a long row is cut.
+    return int(named[1]) if named else None
+
+
+def value_of(row: Unreadable, name: str) -> Any:
+    """Return one field of an unreadable row. None if it has none, or the row was cut."""
+    try:
+        return json.loads(row.text)[name]
+    except (ValueError, LookupError, TypeError):
+        return None
