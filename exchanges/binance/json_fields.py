@@ -137,12 +137,10 @@ class JsonObject:
         return from_ms(value)
 
     def time_or_none(self, name: str) -> datetime | None:
-        """Read a time where zero and -1 mean that there is none."""
-        return self.time(name) if self.integer(name) > 0 else None
-
-    def time_or_none(self, name: str) -> datetime | None:
-        """Read a time where absent and zero mean that there is none."""
-        return self.time(name) if self.fields.get(name) else None
+        """Read a time where absent, zero and -1 mean that there is none."""
+        if self.fields.get(name) is None or self.integer(name) in (0, -1):
+            return None
+        return self.time(name)
 
     def side(self, name: str) -> Side:
         value = self.text(name)
