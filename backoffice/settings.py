@@ -157,6 +157,7 @@ SESSION_ENGINE = "backoffice.people.session_store"
 SESSION_COOKIE_AGE = env.positive_int("SESSION_SECONDS", default=28_800)
 SESSION_IDLE_SECONDS = env.positive_int("SESSION_IDLE_SECONDS", default=1_800)
 STEP_UP_SECONDS = env.positive_int("STEP_UP_SECONDS", default=300)
+DRAFT_SECONDS = env.positive_int("DRAFT_SECONDS", default=86_400)
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 SECOND_FACTOR = env.second_factor("SECOND_FACTOR", default="live")
 SECOND_FACTOR_KEY = env.str("SECOND_FACTOR_KEY", default="") or SECRET_KEY

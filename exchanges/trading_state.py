@@ -139,11 +139,31 @@ def resume_trading(
         raise ValueError("reason: a reason is required")
     if seen is None:
         seen = seen_state(account and ExchangeAccount.objects.get(pk=account.pk))
-    if account is not None and account.environment == Environment.LIVE:
-        if despite_unsafe_key:
-            log.warning("unsafe_key_accepted", account=account.name, reason=reason, actor=actor)
-        else:
-            _require_safe_key_to_resume(account, seen, actor=actor)
+    if account is not None and account.environment == Environment.LIVE and not despite_unsafe_key:
+        _require_safe_key_to_resume(account, seen, actor=actor)
+    lift_halt(
+        account=account,
+        reason=reason,
+        actor=actor,
+        despite_unsafe_key=despite_unsafe_key,
+        seen=seen,
+    )
+
+
+def lift_halt(
+    *,
+    account: ExchangeAccount | None,
+    reason: str,
+    actor: str,
+    despite_unsafe_key: bool,
+    seen: str,
+) -> None:
+    """Resume as `resume_trading` does, without asking the exchange, so also in a transaction.
+
+    The caller has called `require_safe_key` for a live account, or accepts the risk.
+    """
+    if despite_unsafe_key and account is not None and account.environment == Environment.LIVE:
+        log.warning("unsafe_key_accepted", account=account.name, reason=reason, actor=actor)
     with transaction.atomic():
         if account is None:
             _resume_everything(seen, reason=reason, actor=actor)
@@ -160,8 +180,7 @@ def _resume(
     account: ExchangeAccount, seen: str, *, reason: str, actor: str, despite_unsafe_key: bool
 ) -> None:
     row = ExchangeAccount.objects.select_for_update().get(pk=account.pk)
-    if seen_state(row) != seen:
-        raise NewerHalt(_since(row.get_trading_state_display(), row.trading_state_reason))
+    refuse_newer_halt(row, seen)
     for name, value in _decision(TradingState.ACTIVE, reason).items():
         setattr(account, name, value)
     account.save(update_fields=_DECISION)
@@ -170,10 +189,22 @@ def _resume(
 
 
 def _resume_everything(seen: str, *, reason: str, actor: str) -> None:
-    everything = TradingHalt.objects.select_for_update().filter(pk=TradingHalt.ROW).first()
+    TradingHalt.objects.select_for_update().filter(pk=TradingHalt.ROW).first()
+    refuse_newer_halt(None, seen)
+    _write_everything(halted=False, reason=reason, actor=actor)
+
+
+def refuse_newer_halt(account: ExchangeAccount | None, seen: str) -> None:
+    """Raise `NewerHalt` if this isn't the state that the person saw. `account` is a fresh row."""
+    if account is not None:
+        if seen_state(account) != seen:
+            raise NewerHalt(
+                _since(account.get_trading_state_display(), account.trading_state_reason)
+            )
+        return
+    everything = TradingHalt.objects.filter(pk=TradingHalt.ROW).first()
     if everything is not None and seen_state(None) != seen:
         raise NewerHalt(_since(_("halted"), everything.reason))
-    _write_everything(halted=False, reason=reason, actor=actor)
 
 
 def _since(state: Any, reason: str) -> str:
@@ -183,7 +214,7 @@ def _since(state: Any, reason: str) -> str:
 
 def _require_safe_key_to_resume(account: ExchangeAccount, seen: str, *, actor: str) -> None:
     try:
-        _require_safe_key(account)
+        require_safe_key(account)
     except UnsafeAccount as unsafe:
         with transaction.atomic():
             row = ExchangeAccount.objects.select_for_update().get(pk=account.pk)
@@ -196,7 +227,7 @@ def _require_safe_key_to_resume(account: ExchangeAccount, seen: str, *, actor: s
         raise
 
 
-def _require_safe_key(account: ExchangeAccount) -> None:
+def require_safe_key(account: ExchangeAccount) -> None:
     """Raise `UnsafeAccount` unless the key has an IP list and can neither withdraw nor transfer."""
     try:
         problems = ask_for_key_problems(account)

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice.desk.work_items import count_open_breaks, count_waiting
+from backoffice.desk.work_items import count_drafts, count_open_breaks, count_waiting
 from backoffice.people.grants import accounts_of, narrow
 from exchanges.models import Environment
 from orders import states
@@ -33,7 +33,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the groups of pages, with only the lines whose records this person may view."""
     overview = {"title": _("Overview"), "icon": "space_dashboard", "link": reverse("admin:index")}
     work = _work_queue(request)
-    home = {"items": [overview, *([work] if work else []), *_stop(request)]}
+    drafts = _drafts(request)
+    home = {"items": [overview, *(line for line in (work, drafts) if line), *_stop(request)]}
     groups = (
         (_("Trading"), _trading(request)),
         (_("Exchange"), _exchange(request)),
@@ -110,6 +111,11 @@ def _line(request: HttpRequest, model: str, title: str, icon: str, **more: Any) 
 def _work_queue(request: HttpRequest) -> Line:
     line = _line(request, "desk.workitem", _("Work queue"), "assignment_late")
     return line and line | _badge(count_waiting(request), "danger")
+
+
+def _drafts(request: HttpRequest) -> Line:
+    line = _line(request, "people.changedraft", _("Drafts"), "rule")
+    return line and line | _badge(count_drafts(request), "warning")
 
 
 def title_prefix(request: HttpRequest) -> str | None:

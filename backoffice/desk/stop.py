@@ -27,13 +27,15 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from backoffice.desk.draft_notices import say_draft
 from backoffice.desk.overview.figures import money_of, money_text
 from backoffice.desk.scopes import scope_name
 from backoffice.people.grants import accounts_of, has_every_account, may_act_on
+from backoffice.people.models import ChangeDraft
+from backoffice.people.resuming import resume_halt
 from backoffice.people.step_up import ask_again as ask_again_who
 from exchanges import clock
 from exchanges.models import ExchangeAccount, Instrument, ScopedHalt, TradingHalt, TradingState
-from exchanges.scoped_halts import resume_scope
 from exchanges.types import EXACT, Side
 from orders import states, stopping
 from orders.models import Order, Status
@@ -199,10 +201,13 @@ def _resume(request: HttpRequest) -> HttpResponse:
     key = request.POST["resume"]
     row = get_object_or_404(ScopedHalt, pk=int(key) if key.isdecimal() else 0)
     _require_scope(request, row)
-    reason = request.POST.get("reason", "").strip()
+    reason, name = request.POST.get("reason", "").strip(), request.user.get_username()
     if not reason:
         messages.error(request, _("A reason is required."))
-    elif resume_scope(row, reason=reason[:500], actor=request.user.get_username()):
+    elif answer := resume_halt(row, reason=reason[:500], actor=name, maker=name):
+        if isinstance(answer, ChangeDraft):
+            say_draft(request, answer)
+            return HttpResponseRedirect(reverse("stop"))
         text = _("Resumed: %(scope)s.")
         messages.success(request, text % {"scope": scope_name(row)})
     else:

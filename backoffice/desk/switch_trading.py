@@ -10,7 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from backoffice.desk.draft_notices import say_draft
 from backoffice.desk.mixins import ReasonVerb
+from backoffice.people import resuming
+from backoffice.people.models import ChangeDraft
 from backoffice.people.step_up import ask_again
 from exchanges import trading_state
 from exchanges.models import ExchangeAccount
@@ -106,10 +109,10 @@ def _seen_name(account: ExchangeAccount | None) -> str:
 def _switch(
     request: HttpRequest, account: ExchangeAccount | None, *, name: str, reason: str
 ) -> None:
-    """Switch one account and show the result, also a refusal."""
+    """Switch one account and show the result, also a refusal or a draft."""
     subject = account.name if account else _("All accounts")
     try:
-        problem = _call(
+        answer = _call(
             account,
             name=name,
             reason=reason,
@@ -120,22 +123,24 @@ def _switch(
         messages.error(request, str(unsafe))
         return
     except trading_state.NewerHalt as newer:
-        problem = str(newer)
-    if problem:
-        messages.error(request, f"{subject}: {problem}")
+        answer = str(newer)
+    if isinstance(answer, ChangeDraft):
+        say_draft(request, answer)
+    elif answer:
+        messages.error(request, f"{subject}: {answer}")
     else:
         messages.success(request, f"{subject}: {VERBS[name].done}")
 
 
 def _call(
     account: ExchangeAccount | None, *, name: str, reason: str, actor: str, seen: str | None
-) -> str:
-    """Return the problem that kept the service from switching, or an empty text."""
+) -> str | ChangeDraft | None:
+    """Return the problem that kept the service from switching, or the draft that was made."""
     if name == "halt":
         trading_state.halt_trading(account=account, reason=reason, actor=actor)
     elif name == "reduce" and account is not None:
         if not trading_state.reduce_trading(account=account, reason=reason, actor=actor):
             return _("Trading is still halted. Resume it first.")
     else:
-        trading_state.resume_trading(account=account, reason=reason, actor=actor, seen=seen)
-    return ""
+        return resuming.resume(account=account, reason=reason, actor=actor, maker=actor, seen=seen)
+    return None

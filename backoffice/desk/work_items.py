@@ -20,7 +20,9 @@ from backoffice.desk.key_age import due_keys, due_since, has_expired, is_due, ke
 from backoffice.desk.models import WorkItem
 from backoffice.desk.next_step import next_step
 from backoffice.duty_states import AGE, longest_age
+from backoffice.people.drafts import drafts_of, waiting_drafts
 from backoffice.people.grants import may_act_on, narrow
+from backoffice.people.models import ChangeDraft
 from exchanges import clock
 from exchanges.models import AccountSync, DutyRun, ExchangeAccount, TradingHalt, TradingState
 from orders import states
@@ -142,6 +144,7 @@ def count_waiting(request: HttpRequest) -> int:
             known += narrow(_waiting_orders(), request.user).count()
         if may("exchanges.view_exchangeaccount"):
             known += _count_accounts(request.user) + len(_global_halt())
+        known += count_drafts(request)
         if may("exchanges.view_dutyrun"):
             known += len(_standing_duties(request.user))
         request.desk_waiting = known  # type: ignore[attr-defined]
@@ -157,6 +160,15 @@ def count_open_breaks(request: HttpRequest) -> int:
     return known
 
 
+def count_drafts(request: HttpRequest) -> int:
+    """Return how many drafts wait and the person may see, read once for a request."""
+    known: int | None = getattr(request, "desk_drafts", None)
+    if known is None:
+        known = _drafts(request.user).count()
+        request.desk_drafts = known  # type: ignore[attr-defined]
+    return known
+
+
 def _all(request: HttpRequest) -> Iterator[Waiting]:
     may = request.user.has_perm
     if may("orders.view_reconciliationbreak"):
@@ -169,6 +181,8 @@ def _all(request: HttpRequest) -> Iterator[Waiting]:
         yield from map(_account, narrow(_halted_accounts(), request.user, path=""))
         yield from map(_everything, _global_halt())
         yield from map(_key, narrow(due_keys(), request.user).select_related("account"))
+    drafts = _drafts(request.user).select_related("account").order_by("made_at")
+    yield from map(_draft, drafts[:MOST_OF_A_KIND])
     if may("exchanges.view_dutyrun"):
         yield from map(_duty, _standing_duties(request.user))
 
@@ -312,6 +326,29 @@ def _key(row: AccountSync) -> Waiting:
         advice=_("Make a new key at the exchange, give it to the workers, and delete this one."),
         decisions=[Decision(gettext_lazy("Open the account"), page)],
         ends_at=row.key_expires_at,
+    )
+
+
+def _drafts(user: Any) -> QuerySet[ChangeDraft]:
+    if not user.has_perm("people.view_changedraft"):
+        return ChangeDraft.objects.none()
+    return drafts_of(waiting_drafts(), user)
+
+
+def _draft(row: ChangeDraft) -> Waiting:
+    page = reverse("admin:people_changedraft_change", args=[row.pk])
+    return Waiting(
+        key=row.name,
+        kind=gettext_lazy("draft"),
+        name=f"{row.get_kind_display()}: {row.subject}",
+        account=row.account.name if row.account else _("all accounts"),
+        since=row.made_at,
+        severity=Severity.NORMAL,
+        address=page,
+        advice=_("Made by %(maker)s. Compare before and after, then publish or reject it.")
+        % {"maker": row.maker},
+        decisions=[Decision(gettext_lazy("Publish or reject"), page)],
+        ends_at=row.expires_at,
     )
 
 

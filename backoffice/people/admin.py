@@ -17,10 +17,9 @@ from django_otp.plugins.otp_totp.admin import TOTPDevice
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.factor_reset import FactorReset
-from backoffice.people.models import AccountGrant, LinkedLogin
+from backoffice.people.models import LinkedLogin
 from backoffice.people.roles import ROLES
 from backoffice.people.session_admin import PersonSessionAdmin
 from backoffice.people.step_up import RecentFactorToChange, requires_recent_factor
@@ -148,19 +147,6 @@ class GroupAdmin(RecentFactorToChange, JournaledAdmin, DjangoGroupAdmin, ModelAd
         if obj is not None and obj.name in ROLES:
             return False
         return super().has_delete_permission(request, obj)
-
-
-@admin.register(AccountGrant)
-class AccountGrantAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, ModelAdmin):
-    list_display = ("account", "role", "person", "created_at")
-    list_display_links = None
-    list_select_related = ("account", "role", "person")
-    fields = ("account", "role", "person")
-    sortable_by = ()
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse. A grant is given or taken away, so that each is an act of its own."""
-        return False
 
 
 @admin.register(LinkedLogin)

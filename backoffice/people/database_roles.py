@@ -22,6 +22,8 @@ _PEOPLE = ("auth_", "people_", "otp_", "django_otp", "django_admin", "django_ses
 # Second factors and sessions open the web site, so only its own role reads them.
 _SECRET = ("otp_", "django_otp", "people_personsession", "django_session")
 _WRITTEN_BY_ALL = {"people_journalentry", "people_journalhead"}
+# A command may ask for a change. Only the web site lets it take effect.
+_DRAFTS = "people_changedraft"
 _RULES = {"orders_risklimit", "orders_risklimitchange", "orders_reviewrule"}
 # A halt ends sessions that stand still in its way, and must see since when they do.
 _FOR_HALTS = ("pg_signal_backend", "pg_read_all_stats")
@@ -72,6 +74,8 @@ def _verbs(role: str, table: str) -> str:
         return "SELECT"
     if role == APPLICATION and table.startswith(_SECRET):
         return ""
+    if role == APPLICATION and table == _DRAFTS:
+        return "SELECT, INSERT"
     if role == APPLICATION and (about_people or table in _RULES):
         return "SELECT"
     return "SELECT, INSERT, UPDATE, DELETE"

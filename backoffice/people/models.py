@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from backoffice.people.draft_models import ChangeDraft
 from backoffice.people.factor_models import Authenticator, RecoveryCodes
 from backoffice.people.grant_models import AccountGrant
 from backoffice.people.login_models import LinkedLogin
@@ -20,6 +21,7 @@ __all__ = [
     "AccountGrant",
     "AttemptCount",
     "Authenticator",
+    "ChangeDraft",
     "JournalEntry",
     "JournalHead",
     "LinkedLogin",

@@ -22,6 +22,7 @@ RECORDS = {
         *("lease", "leasechange", "dutyrun"),
     ),
     "desk": ("workitem",),
+    "people": ("changedraft",),
 }
 VIEW = tuple(f"{app}.view_{model}" for app, models in RECORDS.items() for model in models)
 PEOPLE = (
@@ -46,6 +47,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *VIEW,
         "desk.work",
         "people.view_journalentry",
+        "people.publish_changedraft",
         "orders.cancel_order",
         "orders.simulate_gate",
         "orders.release_order",
@@ -65,6 +67,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *PEOPLE,
         "people.all_accounts",
         "people.view_journalentry",
+        "people.publish_changedraft",
         "people.add_accountgrant",
         "people.delete_accountgrant",
         "people.add_linkedlogin",

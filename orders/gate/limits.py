@@ -49,6 +49,11 @@ class Limits:
     def scope(self) -> tuple[str, str]:
         return self.symbol, self.strategy
 
+    @property
+    def symbols(self) -> list[str]:
+        """Return the allowed symbols. None: every symbol is allowed."""
+        return self.allowed_symbols.upper().replace(",", " ").replace("/", "").split()
+
     def is_in(self, asset: str) -> bool:
         """Return whether the amounts are in this asset. The built-in ones are in any money."""
         return self.currency in ("", asset)
@@ -188,7 +193,7 @@ def check_limits(
 ) -> Denial | None:
     """Check the order by itself. `check_usage` adds the earlier orders."""
     for row in limits:
-        allowed = row.allowed_symbols.upper().replace(",", " ").replace("/", "").split()
+        allowed = row.symbols
         if allowed and rules.symbol not in allowed:
             return Denial(
                 "SYMBOL_NOT_ALLOWED",

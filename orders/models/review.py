@@ -20,13 +20,19 @@ class ReviewKind(models.TextChoices):
     RESUME = "resume", _("resuming trading")
     LIMIT = "limit", _("a looser limit")
     GRANT = "grant", _("an account grant")
+    LIVE = "live", _("a live account")
+    KEY = "key", _("resuming despite an unsafe key")
 
 
 class ReviewRule(models.Model):
     """A second person must agree to such an act. An empty field means any."""
 
     kind = models.CharField(
-        _("kind of act"), max_length=16, choices=ReviewKind, default=ReviewKind.ORDER
+        _("kind of act"),
+        max_length=16,
+        choices=ReviewKind,
+        default=ReviewKind.ORDER,
+        help_text=_("Symbol, strategy and value are for orders only."),
     )
     account = models.ForeignKey(
         ExchangeAccount,

@@ -230,7 +230,7 @@ def test_resume_trading__a_halt_during_the_check_of_the_key_stays(
     account.save()
     halt_trading(account=account, reason="first", actor="eva")
     monkeypatch.setattr(
-        "exchanges.trading_state._require_safe_key", lambda _: halted_again(account, "second")
+        "exchanges.trading_state.require_safe_key", lambda _: halted_again(account, "second")
     )
     with pytest.raises(NewerHalt, match="second"):
         resume_trading(account=account, reason="over", actor="eva")

@@ -6,10 +6,12 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from backoffice.desk.admin import (
+    account_grants,
     accounts,
     balances,
     breakers,
     breaks,
+    drafts,
     duties,
     events,
     fills,
@@ -25,10 +27,12 @@ from backoffice.desk.admin import (
 )
 
 __all__ = [
+    "account_grants",
     "accounts",
     "balances",
     "breakers",
     "breaks",
+    "drafts",
     "duties",
     "events",
     "fills",

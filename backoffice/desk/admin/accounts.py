@@ -32,6 +32,7 @@ from backoffice.desk.columns import (
     stream_label,
     utc,
 )
+from backoffice.desk.drafted_forms import DraftedChanges
 from backoffice.desk.force_breaker import BreakerVerb
 from backoffice.desk.key_age import key_label
 from backoffice.desk.mark_gone import SymbolVerb
@@ -42,8 +43,9 @@ from backoffice.people.step_up import RecentFactorToChange
 from exchanges import clock, trading_state
 from exchanges.credentials import OWN_HOSTS, variable
 from exchanges.errors import GatewayError
-from exchanges.models import AccountSync, ExchangeAccount, StreamState, TradingState
+from exchanges.models import AccountSync, Environment, ExchangeAccount, StreamState, TradingState
 from orders import states
+from orders.models import ReviewKind
 from orders.reconciliation import enqueue
 
 _NAMED_ROW = "<tr><td>{}</td><td>{}</td></tr>"
@@ -66,8 +68,10 @@ class ExchangeAccountAdmin(
     SymbolVerb,
     EpochVerb,
     RecentFactorToChange,
+    DraftedChanges,
     ModelAdmin,
 ):
+    draft_kind = ReviewKind.LIVE
     account_path = ""
     list_display = (
         "name",
@@ -147,11 +151,21 @@ class ExchangeAccountAdmin(
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Write only the columns that the person changed: a halt may have come meanwhile."""
+        stored = ExchangeAccount.objects.get(pk=obj.pk) if change else None
+        self.require_second_person(request, stored, obj)
         self.remember_before(request, obj, change=change)
         if not change:
             obj.save()
         elif form.changed_data:
             obj.save(update_fields=[*form.changed_data])
+
+    def loosens(self, before: ExchangeAccount | None, after: ExchangeAccount | None) -> bool:
+        if after is None or after.environment != Environment.LIVE:
+            return False
+        return before is None or (after.is_enabled and not before.is_enabled)
+
+    def accounts_of_draft(self, row: ExchangeAccount) -> ExchangeAccount | None:
+        return row if row.pk else None
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse. An account can be disabled, but its orders and their IDs must stay."""

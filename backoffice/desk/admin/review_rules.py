@@ -23,5 +23,5 @@ class ReviewRuleAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, ModelAd
         moment(ReviewRule, "created_at"),
     )
     list_select_related = ("account",)
-    fields = ("account", "symbol", "strategy", "notional_above")
+    fields = ("kind", "account", "symbol", "strategy", "notional_above")
     sortable_by = ()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext_lazy
@@ -15,6 +15,7 @@ from unfold.views import ChangeList
 
 from backoffice.desk.admin.journal import TouchedVerb
 from backoffice.desk.columns import decimal_column, document, moment
+from backoffice.desk.drafted_forms import DraftedChanges
 from backoffice.desk.filters import AccountFilter
 from backoffice.desk.gate_preview import preview_gate
 from backoffice.desk.limit_use import bars, uses_of
@@ -22,8 +23,12 @@ from backoffice.desk.mixins import ReadOnlyRecords
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.step_up import RecentFactorToChange
+from exchanges.mirror.money import money_assets
+from exchanges.models import Environment, ExchangeAccount
 from exchanges.types import plain
-from orders.models import RiskLimit, RiskLimitChange
+from orders.gate.limits import Limits
+from orders.gate.loosening import Book, loosens
+from orders.models import ReviewKind, RiskLimit, RiskLimitChange
 
 _SCOPE = ("account", "symbol", "strategy", "currency")
 _WORDS = ("allowed_symbols",)
@@ -65,6 +70,22 @@ def record_change(before: RiskLimit | None, after: RiskLimit | None, *, actor: s
     )
 
 
+def _loosens(account: ExchangeAccount, before: RiskLimit | None, after: RiskLimit | None) -> bool:
+    """Return whether an order of the account might pass only after the change."""
+    old = list(RiskLimit.objects.filter(account=account))
+    new = [row for row in old if before is None or row.pk != before.pk]
+    if after is not None and after.account == account:
+        new.append(after)
+    is_live = account.environment == Environment.LIVE
+    money = money_assets(account.exchange, account.environment)
+    was, will_be = (Book([*map(_limits, rows)], is_live, money) for rows in (old, new))
+    return loosens(was, will_be)
+
+
+def _limits(row: RiskLimit) -> Limits:
+    return Limits(**{field.name: getattr(row, field.name) for field in fields(Limits)})
+
+
 class UsedLimits(ChangeList):
     """Limits with their use, as `row.uses`."""
 
@@ -79,7 +100,10 @@ class UsedLimits(ChangeList):
 
 
 @admin.register(RiskLimit)
-class RiskLimitAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, TouchedVerb, ModelAdmin):
+class RiskLimitAdmin(
+    AccountRows, RecentFactorToChange, DraftedChanges, JournaledAdmin, TouchedVerb, ModelAdmin
+):
+    draft_kind = ReviewKind.LIMIT
     list_display = (
         *_SCOPE,
         "use_bars",
@@ -126,6 +150,10 @@ class RiskLimitAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, TouchedV
         """Show how the gate would answer an order."""
         return preview_gate(request, self.admin_site)
 
+    def loosens(self, before: RiskLimit | None, after: RiskLimit | None) -> bool:
+        rows = [row for row in (before, after) if row is not None]
+        return any(_loosens(row.account, before, after) for row in rows)
+
     def save_model(self, request: HttpRequest, obj: RiskLimit, form: Any, change: bool) -> None:
         with transaction.atomic():
             before = RiskLimit.objects.select_for_update().get(pk=obj.pk) if change else None
@@ -138,10 +166,6 @@ class RiskLimitAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, TouchedV
         with transaction.atomic():
             record_change(obj, None, actor=request.user.get_username())
             super().delete_model(request, obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RiskLimit]) -> None:
-        for row in queryset:
-            self.delete_model(request, row)
 
 
 @admin.register(RiskLimitChange)

@@ -93,7 +93,7 @@ def test_account_list__takes_the_same_number_of_queries_for_any_number_of_rows(
         with CaptureQueriesContext(connection) as queries:
             assert boss.get(LIST).status_code == 200
         counts.append(len(queries))
-    assert counts[0] == counts[1] <= 12
+    assert counts[0] == counts[1] <= 13
 
 
 def test_account_page__keeps_name_exchange_and_environment(boss: Client) -> None:

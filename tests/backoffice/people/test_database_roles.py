@@ -12,9 +12,10 @@ from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection, transaction
 from pytest_django.fixtures import Settings
 
+from backoffice.people import drafts
 from backoffice.people.database_roles import APPEND_ONLY, APPLICATION, READER, ROLES, WEB
 from backoffice.people.journal.verifying import verify
-from backoffice.people.models import JournalEntry
+from backoffice.people.models import ChangeDraft, JournalEntry
 from exchanges import trading_state
 from exchanges.models import ExchangeAccount
 from orders.models import Fill, Order, OrderEvent
@@ -115,3 +116,15 @@ def test_make_database_roles__needs_a_password(settings: Settings) -> None:
         setattr(settings, f"DATABASE_{role}_PASSWORD", "")
     with pytest.raises(CommandError, match="none of the DATABASE_"):
         call_command("make_database_roles", stdout=StringIO())
+
+
+def test_application__asks_for_a_change_and_publishes_none() -> None:
+    with acting_as(APPLICATION):
+        draft = drafts.make(
+            ChangeDraft(kind="resume", subject="everything", maker="anna", reason="calm again")
+        )
+    denied(APPLICATION, "UPDATE people_changedraft SET state = 'published'")
+    denied(APPLICATION, "DELETE FROM people_changedraft")
+    denied(READER, "SELECT * FROM people_changedraft")
+    with acting_as(WEB):
+        drafts.reject(draft, actor="carl", reason="not yet")

@@ -15,10 +15,11 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from backoffice.people.grants import account_ids, accounts_of, has_every_account
-from backoffice.people.models import AccountGrant, JournalEntry
+from backoffice.people.models import AccountGrant, ChangeDraft, JournalEntry
 from backoffice.people.roles import ROLES
 from exchanges import acts
 from exchanges.models import BreakerChange, ExchangeAccount, Lease, LeaseChange
+from exchanges.trading_state import seen_state
 from orders.models import Order, Position, ReconciliationBreak, RiskLimit, RiskLimitChange
 from tests.factories import (
     BalanceFactory,
@@ -66,6 +67,19 @@ class World:
         self.grant = AccountGrant.objects.create(
             account=self.account, role=Group.objects.create(name=f"desk-{self.order.pk}")
         )
+        self.draft = ChangeDraft.objects.create(
+            kind="resume",
+            account=self.account,
+            subject=f"account:{mark}",
+            act="resume",
+            target="exchanges.ExchangeAccount",
+            target_key=str(self.account.pk),
+            seen=seen_state(self.account),
+            before={"trading_state_reason": f"{mark}-why"},
+            maker="x",
+            reason=f"{mark}-why",
+            expires_at="2999-01-01T00:00:00Z",
+        )
 
     def key_of(self, model: str) -> Any:
         """Return the key of this world's row of a model, for the addresses of its pages."""
@@ -79,6 +93,7 @@ class World:
             "risklimit": self.limit,
             "journalentry": self.entry,
             "accountgrant": self.grant,
+            "changedraft": self.draft,
             "position": Position.objects.filter(account=self.account).first(),
             "lease": self.lease,
             "instrument": self.fill,
@@ -97,6 +112,7 @@ class World:
                 ReconciliationBreak.objects.filter(account=self.account).values(),
                 RiskLimit.objects.filter(account=self.account).values(),
                 AccountGrant.objects.filter(account=self.account).values(),
+                ChangeDraft.objects.filter(account=self.account).values(),
                 Lease.objects.filter(pk=self.lease.pk).values(),
                 JournalEntry.objects.filter(account=self.account.name).values("id"),
             )
