@@ -46,7 +46,7 @@ def set_up_django(**_: Any) -> None:
 
 
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["orders", "exchanges", "backoffice.people"])
+app.autodiscover_tasks(["orders", "exchanges", "backoffice.desk", "backoffice.people"])
 
 
 @signals.setup_logging.connect(weak=False)

@@ -322,6 +322,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "refresh-positions": _every("orders.refresh_positions", 60),
     "sync-instruments": _every("exchanges.sync_all_instruments", 3600),
     "read-keys": _every("exchanges.read_keys", 3600),
+    "continue-bulk": _every("desk.continue_bulk", 15),
     "anchor-journal": _every("people.anchor_journal", 60),
     # Shows whether any worker consumes the queue.
     **{

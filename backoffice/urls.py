@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from backoffice.desk.bulk.pages import admin_bulk_run
 from backoffice.desk.dashboard import admin_part
 from backoffice.desk.live.views import stream
 from backoffice.desk.order_page.prices import admin_prices
@@ -24,6 +25,7 @@ urlpatterns = [
     path("admin/desk/order/<uuid:order_id>/prices/", admin_prices, name="order_prices"),
     path("admin/stop/", admin_stop, name="stop"),
     path("admin/stop/ask/", admin_ask_again, name="stop_ask"),
+    path("admin/bulk/<uuid:key>/", admin_bulk_run, name="bulk_run"),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
     path("healthz", healthz, name="healthz"),

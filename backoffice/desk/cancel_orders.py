@@ -31,17 +31,23 @@ class CancelResult:
     text: str
 
 
-def cancel_each(orders: Iterable[Order], *, requested_by: str, reason: str) -> list[CancelResult]:
+def cancel_each(
+    orders: Iterable[Order],
+    *,
+    requested_by: str,
+    reason: str,
+    seconds: float = TIME_LIMIT_SECONDS,
+) -> list[CancelResult]:
     """Cancel each order. A failure of one does not stop the others.
 
     All requests are recorded first, so that none is lost whatever happens to this process.
-    An exchange that doesn't answer costs a timeout per order. After `TIME_LIMIT_SECONDS` the
-    remaining cancels are only recorded, and the sweep sends them.
+    An exchange that doesn't answer costs a timeout per order. After `seconds` the remaining
+    cancels are only recorded, and the sweep sends them.
     """
     orders = list(orders)
     since = _last_events(orders)
     _record_requests(orders, requested_by=requested_by, reason=reason)
-    give_up_at = clock.monotonic() + TIME_LIMIT_SECONDS
+    give_up_at = clock.monotonic() + seconds
     return [
         _cancel_one(
             order,

@@ -106,6 +106,7 @@ class ChosenColumns:
             "open_view": next((view for view in named if _address_query(view) == query), None),
             "query": query,
             "exports": self._exports(query),
+            "whole_list": self._whole_list(request, query),
             "url": reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_views"),
         }
 
@@ -116,6 +117,11 @@ class ChosenColumns:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_export"
         filters = _without_columns(query)
         return [(kind.upper(), f"{reverse(f'{name}_{kind}')}?{filters}") for kind in FILE_KINDS]
+
+    def _whole_list(self, request: HttpRequest, query: str) -> list[tuple[Any, str]]:
+        """Return the verbs for all rows that match, if the list has such verbs."""
+        read = getattr(self, "whole_list_tools", None)
+        return read(request, _without_columns(query)) if read else []
 
     def _title(self, column: Any) -> str:
         page: Any = self

@@ -29,7 +29,8 @@ import django, json, os
 os.environ["DJANGO_SETTINGS_MODULE"] = "backoffice.settings"
 django.setup()
 from backoffice import celery_app
-ours = [name for name in celery_app.tasks if name.startswith(("orders.", "exchanges.", "people."))]
+apps = ("orders.", "exchanges.", "desk.", "people.")
+ours = [name for name in celery_app.tasks if name.startswith(apps)]
 print(json.dumps(sorted(ours)))
 """
 # Bots and operators rely on these names, so renaming one is a breaking change.
@@ -59,6 +60,8 @@ INTERNAL = {
     "exchanges.heartbeat",
     "exchanges.check_key",
     "exchanges.read_key",
+    "desk.do_bulk",
+    "desk.continue_bulk",
     "exchanges.read_keys",
     "orders.drive_cancels",
     "orders.ask_order",
@@ -74,6 +77,7 @@ BEAT = {
     "orders.reconcile_accounts": 900,
     "exchanges.sync_all_instruments": 3600,
     "exchanges.read_keys": 3600,
+    "desk.continue_bulk": 15,
     "people.anchor_journal": 60,
     "exchanges.heartbeat": 5,
 }

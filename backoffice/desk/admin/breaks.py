@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib import admin
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from backoffice.desk.admin.journal import TouchedVerb
-from backoffice.desk.close_breaks import CloseVerb
+from backoffice.desk.bulk.pages import WholeList
+from backoffice.desk.close_breaks import CloseForm, CloseVerb
 from backoffice.desk.columns import document, moment, order_link
 from backoffice.desk.exports import Exports
 from backoffice.desk.filters import AccountFilter, BreakStateFilter
@@ -32,8 +35,9 @@ class BreakInline(RecordInline):
 
 @admin.register(ReconciliationBreak)
 class ReconciliationBreakAdmin(
-    AccountRows, ChosenColumns, Exports, TouchedVerb, CloseVerb, BigTable
+    AccountRows, ChosenColumns, WholeList, Exports, TouchedVerb, CloseVerb, BigTable
 ):
+    whole_list: ClassVar = {"close": CloseForm}
     list_display = (
         moment(ReconciliationBreak, "opened_at", ordered=True),
         "account",

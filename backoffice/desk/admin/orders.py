@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from backoffice.desk.admin.exchange_orders import ExchangeOrderInline
 from backoffice.desk.admin.fills import FillInline
 from backoffice.desk.admin.journal import TouchedVerb
 from backoffice.desk.ask_now import AskVerb, may_be_asked
+from backoffice.desk.bulk.pages import WholeList
 from backoffice.desk.cancel_orders import cancel_each
 from backoffice.desk.columns import (
     EMPTY,
@@ -57,6 +58,7 @@ from backoffice.desk.filters import (
     TimeRangeFilter,
 )
 from backoffice.desk.market import attach_distances
+from backoffice.desk.mixins import ReasonForm
 from backoffice.desk.next_step import next_step
 from backoffice.desk.order_by_hand import place_by_hand
 from backoffice.desk.order_page.fill_sums import fill_sums_of
@@ -101,8 +103,17 @@ class OrderList(GridList):
 
 @admin.register(Order)
 class OrderAdmin(
-    AccountRows, ChosenColumns, Exports, TouchedVerb, ReviewVerb, AskVerb, LostVerb, GridTable
+    AccountRows,
+    ChosenColumns,
+    WholeList,
+    Exports,
+    TouchedVerb,
+    ReviewVerb,
+    AskVerb,
+    LostVerb,
+    GridTable,
 ):
+    whole_list: ClassVar = {"cancel": ReasonForm}
     list_display = (
         _recorded_at,
         "status_label",

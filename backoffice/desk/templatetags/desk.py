@@ -29,6 +29,12 @@ def utc_precise(moment: datetime | None) -> str:
 
 
 @register.filter
+def grouped(count: int) -> str:
+    """Group the digits of a count by thousands: `12 345`."""
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+@register.filter
 def span(value: timedelta) -> str:
     return columns.duration(value)
 
