@@ -236,11 +236,13 @@ class BalanceReport:
 
 @dataclass(frozen=True, slots=True)
 class AccountReport:
-    """Every non-zero balance of an account at one moment, and whether the account may trade."""
+    """Every non-zero balance of an account at one moment.
+
+    `updated_at` is the time of its last change, if the exchange names it.
+    """
 
     balances: tuple[BalanceReport, ...]
-    can_trade: bool
-    updated_at: datetime
+    updated_at: datetime | None
     unreadable: tuple[Unreadable, ...] = ()
 
 

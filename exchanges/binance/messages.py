@@ -46,6 +46,7 @@ from exchanges.types import (
     Side,
     TimeInForce,
     TradeReport,
+    from_ms,
     plain,
 )
 
@@ -251,14 +252,17 @@ def key_permissions(body: Any) -> KeyPermissions:
 
 def account(body: Any) -> AccountReport:
     row = JsonObject(body, "account")
-    updated_at = row.time("updateTime")
+    updated_at = None
+    with suppress(Malformed):  # Some accounts have none, and a reading counts without it.
+        updated_at = row.time_or_none("updateTime")
 
     def read(balance: JsonObject) -> BalanceReport:
         asset = balance.name_text("asset", ASSET_WIDTH)
-        return BalanceReport(asset, balance.figure("free"), balance.figure("locked"), updated_at)
+        free, locked = balance.figure("free"), balance.figure("locked")
+        return BalanceReport(asset, free, locked, updated_at or from_ms(0))
 
     found = read_rows(row.fields.get("balances"), "balances", read, named_by("asset"))
-    return AccountReport(tuple(found), row.boolean("canTrade"), updated_at, found.unreadable)
+    return AccountReport(tuple(found), updated_at, found.unreadable)
 
 
 def exchange_info(body: Any) -> ExchangeInfo:

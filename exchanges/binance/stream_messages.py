@@ -18,9 +18,11 @@ from exchanges.binance.json_fields import (
     WORD_WIDTH,
     JsonObject,
     Malformed,
+    named_by,
+    read_rows,
 )
 from exchanges.binance.messages import ended_because, order_id_text
-from exchanges.types import BalanceReport, FillReport, OrderReport, ReportSource
+from exchanges.types import BalanceReport, FillReport, OrderReport, ReportSource, Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class BalancesEvent:
 
     balances: tuple[BalanceReport, ...]
     event_at: datetime
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +198,15 @@ def _fills(row: JsonObject, execution_type: str, client_order_id: str) -> tuple[
 
 
 def _balances_event(row: JsonObject) -> BalancesEvent:
-    updated_at = row.time("u")
-    balances = tuple(
-        BalanceReport(balance.text("a"), balance.figure("f"), balance.figure("l"), updated_at)
-        for balance in row.objects("B")
-    )
-    return BalancesEvent(balances, row.time("E"))
+    event_at = row.time("E")
+    updated_at = row.time_or_none("u") or event_at
+
+    def read(balance: JsonObject) -> BalanceReport:
+        asset = balance.name_text("a", ASSET_WIDTH)
+        return BalanceReport(asset, balance.figure("f"), balance.figure("l"), updated_at)
+
+    found = read_rows(row.fields.get("B"), "balances", read, named_by("a"))
+    return BalancesEvent(tuple(found), event_at, found.unreadable)
 
 
 def _balance_delta(row: JsonObject) -> BalanceDelta:

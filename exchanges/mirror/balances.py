@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -24,6 +25,8 @@ from exchanges.types import AccountReport, BalanceReport, from_ms
 
 log = structlog.get_logger(__name__)
 
+_CLOCKS_DIFFER = timedelta(seconds=1)  # at most, between the exchange's and our measure of it
+
 
 def sync_balances(account: ExchangeAccount) -> dict[str, int]:
     """Fetch and store every balance. Return how many rows were written."""
@@ -37,12 +40,13 @@ def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: 
     """Store a complete reading of an account's balances. Return how many rows were written."""
     shown_until = _shown_until(account, report, asked_at)
     with transaction.atomic():
-        written = apply_balances(account, report.balances)
+        rows = [replace(row, updated_at=shown_until) for row in report.balances]
+        written = apply_balances(account, rows)
         # An asset that could not be read isn't zero.
         named = {row.subject for row in report.unreadable if " " not in row.subject}
         if len(named) == len(report.unreadable):
             seen = {row.asset for row in report.balances} | named
-            written += _zero_the_rest(account, seen, report.updated_at)
+            written += _zero_the_rest(account, seen, shown_until)
         held = (
             Balance.objects.filter(account=account)
             .exclude(reserved=Decimal(0))
@@ -58,10 +62,14 @@ def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: 
 def _shown_until(account: ExchangeAccount, report: AccountReport, asked_at: datetime) -> datetime:
     """Return the exchange's time up to which the reading is complete.
 
-    That is its last change, or the time of our call less the read lag.
+    That is its last change, which can't be yet to come, or the time of our call less the read lag.
     """
-    asked_ms = get_gateway(account).now_ms() - int((clock.now() - asked_at).total_seconds() * 1000)
-    return max(report.updated_at, from_ms(asked_ms - int(settings.EXCHANGE_READ_LAG_MS)))
+    now_ms = get_gateway(account).now_ms()
+    asked_ms = now_ms - int((clock.now() - asked_at).total_seconds() * 1000)
+    asked = from_ms(asked_ms - int(settings.EXCHANGE_READ_LAG_MS))
+    if report.updated_at is None:
+        return asked
+    return max(min(report.updated_at, from_ms(now_ms) + _CLOCKS_DIFFER), asked)
 
 
 def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
@@ -92,8 +100,10 @@ def refresh_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
 def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> int:
     """Store absolute amounts, and return how many were written.
 
-    Amounts older than the stored ones are skipped.
+    Amounts older than the stored ones are skipped, and of an asset that comes twice the last one
+    counts.
     """
+    rows = list({row.asset: row for row in rows}.values())
     with transaction.atomic():
         commit_asynchronously()
         stored = Balance.objects.filter(account=account, asset__in=[row.asset for row in rows])

@@ -94,6 +94,7 @@ def _store_instruments(account: ExchangeAccount, rows: Sequence[InstrumentRules]
     `updated_at`.
     """
     now = clock.now()
+    rows = list({rules.symbol: rules for rules in rows}.values())
     known = {
         i.symbol: i
         for i in _instruments(account).filter(symbol__in=[rules.symbol for rules in rows])

@@ -122,7 +122,7 @@ def _read_state(gateway: Gateway) -> _ExchangeState:
         after = gateway.fetch_account()
         if before.balances == after.balances:
             return _ExchangeState(listed, after)
-    none = AccountReport((), after.can_trade, after.updated_at, after.unreadable)
+    none = AccountReport((), after.updated_at, after.unreadable)
     return _ExchangeState(listed, none)
 
 

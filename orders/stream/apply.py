@@ -87,7 +87,7 @@ class StreamApplier:
         if isinstance(event, ExecutionReport):
             self._apply_order(event)
         elif isinstance(event, BalancesEvent):
-            apply_balances(self._account, event.balances)
+            self._apply_balances(event)
         elif isinstance(event, BalanceDelta):
             self._apply_delta(event)
         else:
@@ -103,6 +103,14 @@ class StreamApplier:
             )
         found = attempt_of(self._account, report)
         return record_report(self._account, report, found, RunCounts(), actor="stream")
+
+    def _apply_balances(self, event: BalancesEvent) -> None:
+        """Apply the readable balances, and read all of them if one can't be read here."""
+        apply_balances(self._account, event.balances)
+        for row in event.unreadable:
+            self.keep(problem=f"{row.subject}: {row.problem}", raw=row.text)
+        if event.unreadable:
+            sync_balances(self._account)
 
     def _apply_delta(self, event: BalanceDelta) -> None:
         """Read the balances after a deposit, withdrawal, transfer or lock.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from exchanges import clock
 from exchanges.binance.registry import GATEWAYS_PER_THREAD, get_gateway
-from exchanges.mirror.balances import sync_balances
+from exchanges.mirror.balances import apply_balances, sync_balances
 from exchanges.mirror.instruments import sync_instruments
 from exchanges.models import Balance, ExchangeAccount, Instrument
+from exchanges.types import BalanceReport
 from orders.models import ReconciliationBreak
 from tests.exchanges.binance import binance_answers as binance
 from tests.factories import ExchangeAccountFactory
@@ -78,6 +80,55 @@ def test_sync_balances__a_bad_row_costs_only_its_asset(
     assert open_breaks() == [("UNREADABLE_REPORT", "account ETH")]
     sync_balances(owner)
     assert open_breaks() == []
+
+
+@pytest.mark.parametrize("update_time", [0, 1_500_000_000_000, None, "?", 4_000_000_000_000])
+def test_sync_balances__a_reading_that_began_after_the_last_event_counts(
+    owner: ExchangeAccount, exchange: FakeExchange, update_time: Any
+) -> None:
+    """Whatever the exchange says about the account's last change."""
+
+    def read() -> Decimal:
+        rows = [{"asset": "BTC", "free": "0.5", "locked": "0"}]
+        body = binance.account(balances=rows, updateTime=update_time)
+        exchange.answer_body("fetch_account", body)
+        sync_balances(owner)
+        free: Decimal = Balance.objects.get(asset="BTC").free
+        return free
+
+    def hear(at: datetime) -> None:
+        event = [BalanceReport(name, Decimal(9), Decimal(0), at) for name in ("BTC", "BNB")]
+        apply_balances(owner, event)
+
+    hear(clock.now() - timedelta(seconds=30))
+    assert read() == Decimal("0.5")
+    assert Balance.objects.get(asset="BNB").free == 0, "not in the reading any more"
+    # A reading may lag, so it says nothing about an event of this moment.
+    now = clock.now()
+    hear(now)
+    if update_time != 4_000_000_000_000:
+        assert read() == 9
+    hear(now + timedelta(seconds=2))
+    assert Balance.objects.get(asset="BTC").free == 9, "the stream goes on"
+
+
+def test_sync_balances__an_asset_that_comes_twice_counts_once(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    row = {"asset": "BTC", "free": "0.5", "locked": "0"}
+    exchange.answer_body("fetch_account", binance.account(balances=[row, row]))
+    sync_balances(owner)
+    assert Balance.objects.get().free == Decimal("0.5")
+
+
+def test_sync_instruments__a_symbol_that_comes_twice_counts_once(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    body = binance.exchange_info()
+    body["symbols"] *= 2
+    exchange.answer_body("fetch_instruments", body)
+    sync_instruments(owner)
+    assert Instrument.objects.get().symbol == "BTCUSDT"
 
 
 def test_get_gateway__a_thread_keeps_only_those_it_used_last(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -19,7 +20,7 @@ from pytest_django.fixtures import Settings
 from exchanges import clock
 from exchanges.binance.registry import get_gateway
 from exchanges.binance.stream_messages import Bad, Connected, StreamEvent, read_event
-from exchanges.errors import OrderNotFound, OutcomeUnknown
+from exchanges.errors import GatewayError, OrderNotFound, OutcomeUnknown
 from exchanges.mirror.balances import ensure_balances
 from exchanges.models import Balance, ExchangeAccount, StreamState
 from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
@@ -87,6 +88,46 @@ def test_apply__refused_orders_without_a_number_are_orders_of_their_own(
     assert [*external.values_list("status", "exchange_order_id")] == [("REJECTED", "")] * 2
     owner.refresh_from_db()
     assert (owner.trading_state, ReconciliationBreak.objects.count()) == ("ACTIVE", 0)
+
+
+def balances_event(**changes: Any) -> Any:
+    now = clock.now_ms()
+    good = {"a": "BTC", "f": "0.25000000", "l": "0.00000000"}
+    return read_event({"e": "outboundAccountPosition", "E": now, "u": now, "B": [good], **changes})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"a": "ETH", "f": None, "l": "0"},
+        {"a": "ETH", "f": 1.0, "l": "0"},
+        {"a": "E" * 40, "f": "1", "l": "0"},
+        {"f": "1", "l": "0"},
+        None,
+    ],
+    ids=str,
+)
+def test_apply__a_bad_balance_costs_only_itself_and_is_read_again(
+    owner: ExchangeAccount, exchange: FakeExchange, bad: Any
+) -> None:
+    good = {"a": "BTC", "f": "0.25000000", "l": "0.00000000"}
+    exchange.answer("fetch_account", 500, -1000, "busy")
+    event = balances_event(B=[good, bad, good])
+    with suppress(GatewayError):
+        StreamApplier(owner).apply(event)
+    assert Balance.objects.get(asset="BTC").free == D("0.25")
+    assert ReconciliationBreak.objects.get().kind == "UNREADABLE_EVENT"
+    assert exchange.calls_of("fetch_account")
+
+
+def test_apply__balances_without_a_time_of_change_have_that_of_the_event(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    StreamApplier(owner).apply(balances_event())
+    good = {"a": "BTC", "f": "0.50000000", "l": "0.00000000"}
+    later = clock.now_ms() + 1000
+    StreamApplier(owner).apply(balances_event(B=[good], u=0, E=later))
+    assert Balance.objects.get(asset="BTC").free == D("0.5")
 
 
 def test_apply__an_amended_order_is_followed_under_its_new_name(owner: ExchangeAccount) -> None:

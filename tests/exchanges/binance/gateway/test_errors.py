@@ -296,7 +296,6 @@ def test_calls_by_exchange_id__another_order_is_no_answer(
 @pytest.mark.parametrize(
     ("body", "ask"),
     [
-        (binance.account(canTrade="true"), "account"),
         (binance.account(balances=None), "account"),
         ({"symbols": {}}, "instruments"),
     ],
