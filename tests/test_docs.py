@@ -31,6 +31,7 @@ DOCUMENTS = [
     "docs/people.md",
     "docs/proof.md",
     "docs/roles.md",
+    "docs/security.md",
     "docs/simulator.md",
     "tests/README.md",
 ]
