@@ -90,7 +90,12 @@ def merge_report(
     fills_quantity = _sum(known.fills_quantity, (fill.quantity for fill in new_fills))
     fills_quote = _sum(known.fills_quote_quantity, (fill.quote_quantity for fill in new_fills))
     filled = max(known.filled_quantity, fills_quantity, report.filled_quantity if report else ZERO)
-    word, unknown = _stage_word(known.exchange_status, report.status if report else "")
+    said = report.status if report else ""
+    if said == ExchangeStatus.REJECTED and not (known.is_pending or known.is_lost):
+        # It is known already not to have been executed, and whoever found out has decided on the
+        # next step: perhaps to send it again.
+        said = ""
+    word, unknown = _stage_word(known.exchange_status, said)
     state = replace(
         known,
         exchange_status=_with_fills(word, filled, known.quantity),

@@ -14,6 +14,7 @@ from typing import Any
 
 from exchanges.types import (
     EXACT,
+    ExchangeStatus,
     FillReport,
     OrderReport,
     ReportSource,
@@ -124,8 +125,8 @@ def changes_nothing(attempt: ExchangeOrder, message: Message, merged: Merge) -> 
     if merged.new_fills or merged.unknown_status or merged.state != attempt_state(attempt):
         return False
     report = message.report
-    if report is None:
-        return True
+    if report is None or report.status == ExchangeStatus.REJECTED:
+        return True  # The number of a refused order leads nowhere.
     has_number = bool(attempt.exchange_order_id) or not report.exchange_order_id
     return has_number and not _is_amended(attempt, report)
 

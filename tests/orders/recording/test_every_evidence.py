@@ -82,7 +82,18 @@ def lives(draw: st.DrawFn) -> Life | None:
 # One step: what happens, to which attempt, and how far its life had got by then.
 STEPS = st.tuples(
     st.sampled_from(
-        ["claim", "report", "report", "trade", "refused", "unknown", "not sent", "absent", "cancel"]
+        [
+            "claim",
+            "report",
+            "report",
+            "trade",
+            "refused",
+            "said refused",
+            "unknown",
+            "not sent",
+            "absent",
+            "cancel",
+        ]
     ),
     st.integers(0, 2),
     st.integers(0, ORDERED),
@@ -134,6 +145,12 @@ def report(
         updated_at=NOW,
         created_at=NOW,
     )
+
+
+def refusal(attempt: int, *, name: str = "") -> OrderReport:
+    """Return the stream's word that the exchange has refused the request."""
+    said = report(attempt, Life((), ""), 0, at_end=False, name=name)
+    return replace(said, status="REJECTED", exchange_order_id="", source=ReportSource.STREAM)
 
 
 # -- on pure values -------------------------------------------------------------------------------
@@ -258,6 +275,12 @@ def step(
             book.attempts[number].outcome = outcome
     elif what == "refused":
         book.refuse(number)
+    elif what == "said refused":
+        before = book.order.status, book.order.closed_at, set(book.breaks)
+        was_given_up = book.attempts[number].outcome in ("NOT_SENT", "ABSENT")
+        book.record(number, refusal(number), ())
+        after = book.order.status, book.order.closed_at, book.breaks
+        assert before == after or not was_given_up
     elif life is None:
         return
     elif what == "report":
@@ -344,6 +367,8 @@ def stored_step(
         record_unknown(attempt, OutcomeUnknown("reset"))
     elif what == "refused":
         apply_refusal(attempt, code="-2010", message="refused")
+    elif what == "said refused":
+        apply_report(attempt, refusal(number, name=attempt.client_order_id))
     elif what == "report" and life is not None:
         name = attempt.client_order_id
         said = report(number, life, progress, at_end=flag, name=name, base=base)

@@ -97,6 +97,7 @@ SCENARIOS = [
     ("a refusal gives way to what the exchange shows", state("REJECTED"), report("NEW"), "NEW",
      "0"),
     ("a late refusal changes nothing", state("NEW"), report("REJECTED"), "NEW", "0"),
+    ("a refusal of what was not sent is no news", state(""), report("REJECTED"), "", "0"),
     ("unknown word", state("NEW"), report("HIBERNATING", "1"), "PARTIALLY_FILLED", "1"),
     ("pending cancel is open", state("NEW"), report("PENDING_CANCEL"), "NEW", "0"),
 ]  # fmt: skip

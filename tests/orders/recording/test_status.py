@@ -113,6 +113,9 @@ def _next_books(book: Book) -> Iterator[Book]:
         before, after = attempts[:number], attempts[number + 1 :]
         for report in REPORTS:
             yield (*before, _merged(attempt, report), *after), verdict
+        if not attempt.is_shown:  # the answer to the request itself
+            refused = replace(attempt, exchange_status="REJECTED", is_pending=False, is_lost=False)
+            yield (*before, refused, *after), verdict
         if attempt.is_pending:
             yield from _ended((*before, GONE, *after), verdict)
     if len(attempts) < MOST_ATTEMPTS:

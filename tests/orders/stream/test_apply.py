@@ -22,13 +22,15 @@ from exchanges.binance.registry import get_gateway
 from exchanges.binance.stream_messages import Bad, Connected, StreamEvent, read_event
 from exchanges.errors import GatewayError, OrderNotFound, OutcomeUnknown
 from exchanges.mirror.balances import ensure_balances
-from exchanges.models import Balance, ExchangeAccount, StreamState
+from exchanges.mirror.instruments import sync_instruments
+from exchanges.models import Balance, ExchangeAccount, Lease, StreamState
 from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
 from orders.reconciliation.account import reconcile_account
 from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.questions import ask_for
 from orders.stream import listener
 from orders.stream.apply import StreamApplier
+from orders.sweep import resolve_unconfirmed
 from tests import steps
 from tests.factories import ExchangeAccountFactory
 from tests.fakes import FakeExchange
@@ -56,12 +58,13 @@ def report_of(order: Order, **changes: Any) -> Any:
     """Build an execution report of the order, like Binance's."""
     attempt = order.exchange_orders.get()
     now = clock.now_ms()
+    changes.setdefault("i", int(attempt.exchange_order_id or -1))
     row = {
         "e": "executionReport", "E": now, "s": order.symbol, "c": attempt.client_order_id,
         "S": "BUY", "o": "LIMIT",
         "f": "GTC", "q": "0.10000000", "p": "40000.00000000", "P": "0.00000000", "F": "0.00000000",
         "g": -1, "C": "",
-        "x": "NEW", "X": "NEW", "r": "NONE", "i": int(attempt.exchange_order_id), "l": "0.00000000",
+        "x": "NEW", "X": "NEW", "r": "NONE", "l": "0.00000000",
         "z": "0.00000000", "L": "0.00000000", "n": "0", "N": None, "T": now, "t": -1, "I": now,
         "w": True,
         "m": False, "O": now, "Z": "0.00000000", "Y": "0.00000000", "Q": "0.00000000", **changes,
@@ -88,6 +91,27 @@ def test_apply__refused_orders_without_a_number_are_orders_of_their_own(
     assert [*external.values_list("status", "exchange_order_id")] == [("REJECTED", "")] * 2
     owner.refresh_from_db()
     assert (owner.trading_state, ReconciliationBreak.objects.count()) == ("ACTIVE", 0)
+
+
+@pytest.mark.parametrize("number", [-1, 77])
+def test_apply__a_refusal_that_waits_for_newer_rules_is_not_final(
+    owner: ExchangeAccount, exchange: FakeExchange, number: int
+) -> None:
+    """The exchange refuses the order, and the stream says so, while its market is closed."""
+    sync_instruments(owner)
+    exchange.set_status("BTCUSDT", "BREAK")
+    exchange.answer("place", 400, -1013, "Market is closed.")
+    order = submit()
+    assert order.status == "CREATED"
+    StreamApplier(owner).apply(report_of(order, x="REJECTED", X="REJECTED", i=number))
+    order.refresh_from_db()
+    assert (order.status, ReconciliationBreak.objects.count()) == ("CREATED", 0)
+    exchange.set_status("BTCUSDT", "TRADING")
+    Order.objects.update(next_check_at=clock.now())
+    Lease.objects.all().delete()
+    resolve_unconfirmed()
+    order.refresh_from_db()
+    assert (order.status, order.attempt) == ("NEW", 2)
 
 
 def balances_event(**changes: Any) -> Any:
