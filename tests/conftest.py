@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from celery import current_app
-from django.apps import AppConfig
-from django.db import connection
-from django.db.models.signals import post_migrate
+from django.test import TransactionTestCase
 from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -25,6 +23,7 @@ from backoffice.local.postgres import PostgresServer
 from tests.harness.processes import ProcessFactory
 from tests.harness.redis import TestRedis
 from tests.harness.stack import Stack
+from tests.harness.tables import keep_rows, put_back_rows
 
 if TYPE_CHECKING:  # these import models, which are not ready when this file is loaded
     from exchanges.models import ExchangeAccount
@@ -65,15 +64,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "backoffice.settings"  # for the processes we start
     config.stash[STACK] = stack = Stack()
     stack.point_django_here()
-    post_migrate.connect(put_back_migrated_rows)
-
-
-def put_back_migrated_rows(sender: AppConfig, **_: object) -> None:
-    """Restore the rows of the migrations, which go when a transactional test empties the tables."""
-    if sender.label == "exchanges":
-        from exchanges.models import TradingHalt
-
-        TradingHalt.objects.get_or_create(id=TradingHalt.ROW)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -111,11 +101,10 @@ def django_db_modify_db_settings(
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Let transactional tests empty the tables, which triggers refuse to everybody."""
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute("SELECT tgrelid::regclass FROM pg_trigger WHERE tgname = 'refuse_truncate'")
-        for (table,) in cursor.fetchall():
-            cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER refuse_truncate")
+    """Let tests that commit put back what they changed, in place of Django's slow way."""
+    with django_db_blocker.unblock():
+        keep_rows()
+    setattr(TransactionTestCase, "_fixture_teardown", lambda _: put_back_rows())  # noqa: B010  typed as unknown
 
 
 @pytest.fixture(scope="session")

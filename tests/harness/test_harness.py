@@ -6,18 +6,19 @@ import os
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, connections
 from playwright.sync_api import Page
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from backoffice.local.postgres import PostgresServer
-from exchanges.models import ExchangeAccount
+from exchanges.models import ExchangeAccount, TradingHalt
 from tests.harness.processes import ProcessFactory, database_url
 from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
 from tests.harness.simulator import Simulator
+from tests.harness.tables import put_back_rows
 from tests.harness.waiting import wait_for
 
 
@@ -142,3 +143,32 @@ def test_scenario__worker_has_short_waits_and_so_have_we(
 def test_page__shows_the_login(live_server: LiveServer, page: Page) -> None:
     page.goto(f"{live_server.url}/admin/")
     assert page.locator("input[name=username]").is_visible()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_put_back_rows__leaves_what_the_migrations_left() -> None:
+    """After changes of every kind, all rows are as before, with the same keys."""
+    before = _everything()
+    user = User.objects.create_user("pat")
+    user.groups.add(Group.objects.get(name="Viewer"))
+    ExchangeAccount.objects.create(name="demo", environment="simulator")
+    Group.objects.exclude(name="Viewer").delete()
+    Permission.objects.filter(codename="add_user").update(name="Changed")
+    TradingHalt.objects.update(is_halted=True, reason="a test")
+    assert _everything() != before
+
+    put_back_rows()
+
+    assert _everything() == before
+    assert TradingHalt.objects.get().is_halted is False
+
+
+def _everything() -> dict[str, list[str]]:
+    """Return every row of every table as text."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        found = {}
+        for (table,) in cursor.fetchall():
+            cursor.execute(f'SELECT t::text FROM "{table}" t')
+            found[table] = sorted(row[0] for row in cursor.fetchall())
+    return found

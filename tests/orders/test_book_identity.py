@@ -439,9 +439,11 @@ def test_ensure_caught_up__before_the_fence_only_some_symbols_are_looked_at(
 
 @pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.long)])
 def test_submit_order__with_many_symbols_none_waits_for_another_ones_reading(
-    wide: Wide, count: int
+    wide: Wide, settings: Settings, count: int
 ) -> None:
     """After a start nothing is read. After a restore each symbol is read once, by its own order."""
+    # A fence that stays until we let it pass, however long the machine takes for all the orders.
+    settings.EXCHANGE_ENGINE_TIMEOUT_MS = 3_600_000
     symbols = wide(count)
     with FakeExchange({"USDT": "10000000"}).installed() as exchange:
         for symbol in symbols:
