@@ -14,7 +14,7 @@ from exchanges import clock
 from exchanges.binance.registry import get_gateway
 from exchanges.errors import OrderNotFound
 from exchanges.models import ExchangeAccount
-from exchanges.types import OrderReport, ReportSource, Side
+from exchanges.types import FillReport, OrderReport, ReportSource, Side
 from orders import services
 from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
 from orders.placing.cancel import cancel_attempt
@@ -22,6 +22,7 @@ from orders.reconciliation.adopt import record_report
 from orders.reconciliation.counts import RunCounts
 from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.questions import ask_for
+from orders.recording.apply import apply_fills
 from orders.recording.attempts import Clash, Foreign, Unknown, attempt_of, attempts_of
 from orders.sweep import resolve_unconfirmed
 from tests import steps
@@ -349,3 +350,40 @@ def test_record__trade_ids_that_begin_again_count_for_their_own_order(
     trades = Fill.objects.order_by("epoch").values_list("trade_id", "order__intent_id")
     assert len(trades) == 2
     assert {intent for _, intent in trades} == {"i-1", "i-2"}
+
+
+def test_record__a_trade_with_oneself_after_a_reset_stays_in_one_epoch(
+    owner: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides share one trade id, and the sell's fill is in the new epoch already."""
+    first = steps.submit()
+    exchange.fill(steps.client_id(first))
+    services_refresh(first)
+    old = Fill.objects.get()
+    wipe(exchange, owner)
+    after_a_while(monkeypatch)
+    sell = steps.submit("i-2", side="SELL", price="90000")
+    buy = steps.submit("i-3")
+    assert sell.exchange_order_id == first.exchange_order_id != buy.exchange_order_id
+    attempts = [steps.attempt_of(order) for order in (sell, buy)]
+    assert [attempt.epoch for attempt in attempts] == [1, 0]
+    for attempt in attempts:
+        fill = FillReport(
+            symbol="BTCUSDT",
+            trade_id=old.trade_id,
+            exchange_order_id=attempt.exchange_order_id,
+            side=Side(attempt.order.side),
+            quantity=D("0.01"),
+            price=D(60_000),
+            quote_quantity=D(600),
+            commission=D(0),
+            commission_asset="",
+            is_maker=False,
+            traded_at=clock.now(),
+        )
+        for _ in range(2):
+            apply_fills(attempt, [fill])
+    stored = Fill.objects.order_by("epoch", "side").values_list("epoch", "side", "trade_id")
+    expected = [(0, "BUY"), (1, "BUY"), (1, "SELL")]
+    assert [*stored] == [(epoch, side, old.trade_id) for epoch, side in expected]
+    assert {order.status for order in Order.objects.all()} == {"FILLED"}
