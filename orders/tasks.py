@@ -39,7 +39,7 @@ from orders.placing import cancel_many
 from orders.placing.cancel import DRIVE_CANCELS
 from orders.placing.outcomes import stopping_refused
 from orders.placing.submit import ReadingMissing
-from orders.positions import store
+from orders.positions import samples, store
 from orders.reconciliation import account as compare
 from orders.reconciliation import histories, history, open_orders
 from orders.states import OrderStatus
@@ -342,6 +342,8 @@ def refresh_positions() -> dict[str, int]:
 
 @shared_task(name="orders.refresh_positions_of", **_READS)
 def refresh_positions_of(account: str) -> dict[str, int]:
-    """Apply one account's final fills to its positions, and update their prices."""
+    """Apply one account's final fills to its positions, update their prices, and keep a sample."""
     owner = account_named(account)
-    return {**store.advance_positions(owner), "priced": store.refresh_prices(owner)}
+    counts = {**store.advance_positions(owner), "priced": store.refresh_prices(owner)}
+    samples.keep_sample(owner)
+    return counts

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from backoffice.desk.columns import STATE_COLORS, STATUS_COLORS, duration, stream_label
 from backoffice.desk.overview.charts import read_charts
+from backoffice.desk.overview.day import read_day
 from backoffice.desk.overview.figures import (
     ZERO,
     AccountFigures,
@@ -227,9 +228,18 @@ def _charts(request: HttpRequest) -> dict[str, Any]:
         "answered": _("claimed to answered"),
         "whole": _("recorded to answered"),
     }
+    day = read_day(clock.now(), accounts) if request.user.has_perm("orders.view_position") else None
     return {
         "charts_address": _address(request, "charts"),
-        "charts": {name: charts[name] for name in ("pace", "latency")},
+        "charts": {
+            **{name: charts[name] for name in ("pace", "latency")},
+            **(day.data() if day else {}),
+        },
+        "sums": [sum(counts) for counts in charts["pace"][1:]],
+        "day": day,
+        "result_texts": day
+        and [(_("Realized"), day.text("realized")), (_("With open positions"), day.text("total"))],
+        "exposure_texts": day and [(_("Exposure"), day.text("exposure"))],
         "answered": charts["answered"],
         "stages": [
             {"name": names[name], "figures": figures} for name, figures in charts["stages"].items()

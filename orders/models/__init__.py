@@ -17,7 +17,7 @@ from orders.models.order import (
     Status,
 )
 from orders.models.outbox import OrderNotice
-from orders.models.positions import Position, PositionCursor
+from orders.models.positions import Position, PositionCursor, ResultSample
 from orders.models.review import ReviewKind, ReviewRule
 from orders.models.risk import PlacementOutage, RiskLimit, RiskLimitChange
 
@@ -39,6 +39,7 @@ __all__ = [
     "PositionCursor",
     "ReconciliationBreak",
     "Resolution",
+    "ResultSample",
     "ReviewKind",
     "ReviewRule",
     "RiskLimit",

@@ -75,3 +75,32 @@ class PositionCursor(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.folded_fill_id}"
+
+
+class ResultSample(models.Model):
+    """The result of the day and the exposure of an account in five minutes, for one quote asset.
+
+    The result is net and by UTC day, the exposure is the value of all positions at the last prices,
+    without their signs. Null: a price or a commission was unknown.
+    """
+
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    at = models.DateTimeField(help_text="Beginning of the five minutes.")
+    quote_asset = models.CharField(max_length=32)
+    realized = ExactDecimalField(null=True)
+    unrealized = ExactDecimalField(null=True)
+    exposure = ExactDecimalField(null=True)
+
+    class Meta:
+        default_permissions = ()  # the overview shows them with the positions
+        constraints: ClassVar = [
+            # overview.day: WHERE account IN (...) AND at >= midnight
+            models.UniqueConstraint(
+                fields=["account", "at", "quote_asset"], name="result_sample_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.quote_asset} {self.at:%Y-%m-%d %H:%M}"

@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from backoffice.desk.overview.charts import read_charts
+from backoffice.desk.overview.day import read_day
 from backoffice.duty_states import duty_states
 from backoffice.people.models import AccountGrant
 from exchanges import breakers, clock
@@ -19,7 +20,8 @@ from exchanges.db.duty_runs import stamp_run, stamp_runs
 from exchanges.duties import SWEEP
 from exchanges.models import DutyRun, ExchangeAccount, StreamState, TradingHalt, TradingState
 from exchanges.scoped_halts import halt_scope
-from orders.models import Position, Status
+from orders.models import Position, ResultSample, Status
+from orders.positions.samples import SAMPLE, sample_of
 from tests.factories import (
     ExchangeAccountFactory,
     ExchangeOrderFactory,
@@ -176,6 +178,64 @@ def test_charts__count_by_minute_and_rank_latencies(grid: ExchangeAccount) -> No
     assert charts["stages"]["answered"] == [20.0, 29.0, 29.8]
 
 
+def sample(account: ExchangeAccount, ago: int, *figures: str | None, asset: str = "USDT") -> None:
+    at = sample_of(clock.now()) - ago * SAMPLE
+    names = ("realized", "unrealized", "exposure")
+    values = {name: value and Decimal(value) for name, value in zip(names, figures, strict=True)}
+    ResultSample.objects.create(account=account, at=at, quote_asset=asset, **values)
+
+
+@pytest.fixture
+def afternoon(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = clock.now().replace(hour=15, minute=2)
+    monkeypatch.setattr("exchanges.clock.now", lambda: now)
+
+
+@pytest.mark.usefixtures("afternoon")
+def test_day__adds_up_the_accounts_and_leaves_gaps(grid: ExchangeAccount) -> None:
+    other = ExchangeAccountFactory(name="other")
+    sample(grid, 4, "1", "2", "100")
+    for account in (grid, other):
+        sample(account, 3, "-5", "1", "50")
+    sample(grid, 2, "1", "1", "1")  # the other account's sample is missing
+    sample(grid, 1, "2", None, None)
+    sample(other, 1, "2", "1", "10")
+    sample(grid, 300, "9", "9", "9")  # of yesterday
+    sample(grid, 0, "7", "7", "7", asset="BTC")
+    live = ExchangeAccountFactory(name="disabled", environment="live", is_enabled=False)
+    sample(live, 0, "99", "99", "99")
+    day = read_day(clock.now(), ExchangeAccount.objects.all())
+    assert day is not None
+    assert (day.asset, day.others) == ("USDT", ["BTC"])
+    assert day.at[0] == (sample_of(clock.now()) - 4 * SAMPLE).timestamp()
+    assert day.realized == [1, -10, None, 4, None]
+    assert day.total == [3, -8, None, None, None]
+    assert day.exposure == [100, 100, None, None, None]
+    assert day.text("realized") == {
+        "last": "4.00 USDT", "lowest": "-10.00 USDT", "highest": "4.00 USDT", "at": "14:55",
+    }  # fmt: skip
+    live.is_enabled = True
+    live.save()
+    assert read_day(clock.now(), ExchangeAccount.objects.all()).environment == "live"  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("afternoon")
+def test_desk__draws_the_day_with_words_beside_it(boss: Client, grid: ExchangeAccount) -> None:
+    assert "Exposure" not in boss.get("/admin/").content.decode()
+    sample(grid, 1, "-5.123", "1", "1250")
+    html = boss.get("/admin/").content.decode()
+    assert "Realized: -5.12 USDT at 14:55, lowest -5.12 USDT, highest -5.12 USDT." in html
+    assert "With open positions: -4.12 USDT at 14:55" in html
+    assert "Exposure: 1250.00 USDT at 14:55" in html
+    client = Client()
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.set(
+        Permission.objects.filter(codename__in=("view_order", "all_accounts"))
+    )
+    client.force_login(viewer)
+    assert "Exposure" not in client.get("/admin/live/charts/").content.decode()
+
+
 def test_desk__takes_a_fixed_number_of_queries(boss: Client, grid: ExchangeAccount) -> None:
     def grow(count: int) -> int:
         for number in range(count):
@@ -189,7 +249,7 @@ def test_desk__takes_a_fixed_number_of_queries(boss: Client, grid: ExchangeAccou
             boss.get("/admin/")
         return len(queries)
 
-    assert grow(2) == grow(30) <= 36
+    assert grow(2) == grow(30) <= 37
 
 
 @pytest.mark.parametrize("part", ["now", "charts", "tape"])

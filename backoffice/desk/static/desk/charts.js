@@ -16,7 +16,15 @@
   };
 
   const options = (place, labels, colors) => {
-    const isBars = place.dataset.kind === "bars";
+    const kind = place.dataset.kind;
+    const isBars = kind === "bars";
+    const isDay = kind === "signed" || kind === "area";
+    // Money may be negative, and its axis begins near its values.
+    const signed = (_chart, low, high) => {
+      const room = Math.max((high - low) * 0.1, Math.abs(high) * 0.001, 0.01);
+      return [low - room, high + room];
+    };
+    const fromZero = (_chart, _low, high) => [0, Math.max(high * 1.1, 1)];
     const dashes = [[], [6, 4], [2, 3]];
     const axis = { stroke: colors.text, grid: { stroke: colors.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif" };
     return {
@@ -24,10 +32,10 @@
       height: 190,
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       legend: { live: true },
-      scales: { x: { time: true }, y: { range: (_chart, _low, high) => [0, Math.max(high * 1.1, 1)] } },
+      scales: { x: { time: true }, y: { range: kind === "signed" ? signed : fromZero } },
       axes: [
         { ...axis, values: (_chart, marks) => marks.map(clock), space: 60 },
-        { ...axis, size: 48, values: (_chart, marks) => marks.map(number) },
+        { ...axis, size: isDay ? 64 : 48, values: (_chart, marks) => marks.map(number) },
       ],
       series: [
         { label: "UTC", value: (_chart, at) => (at ? clock(at) : "–") },
@@ -36,9 +44,9 @@
           stroke: colors.series[rank],
           width: 1.5,
           dash: isBars ? [] : dashes[rank],
-          fill: isBars && rank === 0 ? colors.series[0] + "44" : undefined,
+          fill: (isBars && rank === 0) || kind === "area" ? colors.series[rank] + "44" : undefined,
           paths: isBars && rank === 0 ? uPlot.paths.bars({ size: [0.7, 12] }) : undefined,
-          points: { show: !isBars, size: 4 },
+          points: { show: !isBars && (!isDay || place.isShort), size: 4 },
           spanGaps: false,
           value: (_chart, value) => number(value),
         })),
@@ -53,8 +61,9 @@
     const colors = palette();
     for (const place of document.querySelectorAll("[data-chart]")) {
       place.replaceChildren();
-      if (!place.clientWidth) continue;
+      if (!place.clientWidth || !data[place.dataset.chart]) continue;
       const labels = place.dataset.labels.split("|");
+      place.isShort = data[place.dataset.chart][0].length < 40; // a line of one value would be invisible
       new uPlot(options(place, labels, colors), data[place.dataset.chart], place);
     }
   };
