@@ -9,6 +9,7 @@ because only an order that is sent can close it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from exchanges.models import ExchangeAccount, TradingState
 from exchanges.trading_state import halt_by_rule
 from orders.db_retry import is_database_away
 from orders.gate.checks import Denial
-from orders.gate.limits import LOSS_UNKNOWN, Limits, check_loss
+from orders.gate.limits import LOSS_UNKNOWN, Limits, check_loss, in_force, limits_of_row
 from orders.models import AttemptOutcome, BreakKind, ExchangeOrder, PlacementOutage, RiskLimit
 from orders.positions.store import advance_recent
 from orders.positions.today import loss_today
@@ -120,14 +121,15 @@ def _halt(account: ExchangeAccount, cause: Cause) -> bool:
 
 
 def _loss_limits() -> dict[int, list[Limits]]:
-    """Return the limits of the daily loss, by account id."""
-    found: dict[int, list[Limits]] = {}
-    for row in RiskLimit.objects.filter(max_daily_loss__isnull=False):
-        limits = Limits(
-            id=row.pk, currency=row.currency, symbol=row.symbol, max_daily_loss=row.max_daily_loss
-        )
-        found.setdefault(row.account_id, []).append(limits)
-    return found
+    """Return the limits of the daily loss that are in force, by account id."""
+    rows: dict[int, list[Limits]] = defaultdict(list)
+    for row in RiskLimit.objects.all():
+        rows[row.account_id].append(limits_of_row(row))
+    now = clock.now()
+    return {
+        account_id: [row for row in in_force(own, now) if row.max_daily_loss is not None]
+        for account_id, own in rows.items()
+    }
 
 
 def _loss(account: ExchangeAccount, row: Limits, now: datetime) -> Denial | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.apps import apps
@@ -14,7 +15,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from backoffice.desk import drafted_forms
-from backoffice.desk.columns import EMPTY
+from backoffice.desk.columns import EMPTY, utc
 from backoffice.people import resuming
 from backoffice.people.grants import has_every_account
 from backoffice.people.models import ChangeDraft
@@ -92,5 +93,7 @@ def _value(model: type[models.Model], name: str, value: Any) -> str:
         field: Any = model._meta.get_field(name)  # noqa: SLF001
     except FieldDoesNotExist:
         return str(value)
+    if isinstance(field, models.DateTimeField):
+        return utc(datetime.fromisoformat(value))
     labels = dict(field.flatchoices) if hasattr(field, "flatchoices") else {}
     return str(labels.get(value, value))

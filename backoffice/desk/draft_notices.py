@@ -13,9 +13,7 @@ from backoffice.people.models import ChangeDraft
 
 def say_draft(request: HttpRequest, draft: ChangeDraft) -> None:
     """Show one sentence with a link to the draft."""
-    text = _("Draft %(number)d: a second person must publish it before it takes effect.")
-    link = '<a class="desk-link" href="{}">{}</a>'
+    text = _("%(about)s: a second person must publish draft %(number)d before it takes effect.")
     address = reverse("admin:people_changedraft_change", args=[draft.pk])
-    messages.info(
-        request, format_html("{}: " + link, draft.subject, address, text % {"number": draft.pk})
-    )
+    shown = text % {"about": draft.shown, "number": draft.pk}
+    messages.info(request, format_html('<a class="desk-link" href="{}">{}</a>', address, shown))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.apps import apps
 from django.contrib import admin
@@ -18,6 +19,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from backoffice.desk.draft_notices import say_draft
@@ -126,11 +128,12 @@ class DraftedChanges:
         return ChangeDraft(
             kind=self.draft_kind,
             account=account if account is None or account.pk else None,
-            subject=self.subject_of(row) if before is not None else str(row),
+            subject=self.subject_of(row) if before is not None else self.opts.model_name,
+            title=str(row),
             act="delete" if after is None else "change" if before else "add",
             target=self.opts.label,
             target_key=str(before.pk) if before is not None else "",
-            proposed={} if after is None else _form_of(request),
+            proposed={} if after is None else _proposed(request),
             seen=self.seen_of_draft(request, before, is_deleting=after is None),
             before=was,
             after={name: value for name, value in is_now.items() if value not in (None, "")}
@@ -181,7 +184,7 @@ class DraftedChanges:
             "form": form,
             "kept": kept,
             "back": request.get_full_path(),
-            "drafts": [(draft.subject, differences_of(draft)) for draft in waiting],
+            "drafts": [(draft.shown, differences_of(draft)) for draft in waiting],
         }
         return TemplateResponse(request, "desk/make_draft.html", page)
 
@@ -209,8 +212,14 @@ def save(request: Any, site: admin.AdminSite, draft: ChangeDraft) -> None:
             page.delete_model(request, row)
             return
         is_change = draft.act == "change"
-        form = page.get_form(request, row, change=is_change)(_query(draft.proposed), instance=row)
-        if not form.is_valid():
+        form = page.get_form(request, row, change=is_change)(
+            _query(draft.proposed["form"]), instance=row
+        )
+        # The maker wrote times and dates in the own zone and language.
+        zone, language = draft.proposed["zone"], draft.proposed["language"]
+        with timezone.override(ZoneInfo(zone)), translation.override(language):
+            is_valid = form.is_valid()
+        if not is_valid:
             errors = " ".join(text for texts in form.errors.values() for text in texts)
             raise Overtaken(_("The change is no longer possible: %(why)s") % {"why": errors})
         page.save_model(request, page.save_form(request, form, is_change), form, is_change)
@@ -228,6 +237,14 @@ def _row(draft: ChangeDraft, *, is_locked: bool = False) -> Any:
         return None
     rows: Any = apps.get_model(draft.target)._default_manager.filter(pk=draft.target_key)  # noqa: SLF001
     return (rows.select_for_update() if is_locked else rows).first()
+
+
+def _proposed(request: HttpRequest) -> dict[str, Any]:
+    return {
+        "form": _form_of(request),
+        "zone": timezone.get_current_timezone_name(),
+        "language": translation.get_language(),
+    }
 
 
 def _form_of(request: HttpRequest) -> dict[str, list[str]]:

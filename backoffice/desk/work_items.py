@@ -340,7 +340,7 @@ def _draft(row: ChangeDraft) -> Waiting:
     return Waiting(
         key=row.name,
         kind=gettext_lazy("draft"),
-        name=f"{row.get_kind_display()}: {row.subject}",
+        name=f"{row.get_kind_display()}: {row.shown}",
         account=row.account.name if row.account else _("all accounts"),
         since=row.made_at,
         severity=Severity.NORMAL,

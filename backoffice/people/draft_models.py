@@ -38,8 +38,8 @@ class ChangeDraft(models.Model):
         blank=True,
         related_name="+",
         verbose_name=_("account"),
-        help_text=_("Empty: all accounts, or one that doesn't exist yet."),
-    )
+    )  # empty: all accounts, or one that doesn't exist yet
+    title = models.CharField(_("about"), max_length=255, blank=True, default="")
     subject = models.CharField(_("record"), max_length=200)
     act = models.CharField(max_length=16)  # resume, add, change or delete
     target = models.CharField(max_length=100)  # the label of the record's model
@@ -49,7 +49,7 @@ class ChangeDraft(models.Model):
     before = models.JSONField(_("before"), default=dict)
     after = models.JSONField(_("after"), default=dict)
     reason = models.TextField(_("reason"))
-    maker = models.CharField(_("maker"), max_length=150)
+    maker = models.CharField(_("made by"), max_length=150)
     made_at = models.DateTimeField(_("made at"), default=clock.now)
     expires_at = models.DateTimeField(_("expires at"))
     state = models.CharField(
@@ -70,12 +70,17 @@ class ChangeDraft(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.pk}: {self.get_kind_display()}, {self.subject}"
+        return f"{self.pk}: {self.get_kind_display()}, {self.shown}"
 
     @property
     def name(self) -> str:
         """Return the name of the draft in the journal."""
         return f"draft:{self.pk}"
+
+    @property
+    def shown(self) -> str:
+        """Return the name of the record for people."""
+        return self.title or self.subject
 
     @property
     def state_now(self) -> DraftState:

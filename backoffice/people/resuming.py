@@ -53,6 +53,7 @@ def resume(
         kind=ReviewKind.KEY if despite_unsafe_key else ReviewKind.RESUME,
         account=row,
         subject=f"account:{row.name}" if row else "everything",
+        title=row.name if row else _("all trading"),
         target=(ExchangeAccount if row else TradingHalt)._meta.label,  # noqa: SLF001
         target_key=str(row.pk if row else TradingHalt.ROW),
         proposed={_UNSAFE: despite_unsafe_key},

@@ -16,13 +16,14 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from exchanges import clock
 from exchanges.db import prepared
 from exchanges.duties import HALT_RULES, SWEEP
 from exchanges.instrument_rules import InstrumentRules
 from exchanges.models import TradingHalt, instrument_rules
 from exchanges.types import Side
 from orders.gate.checks import TradingPermission
-from orders.gate.limits import LastTrade, Limits
+from orders.gate.limits import LastTrade, Limits, in_force
 from orders.gate.review import ReviewThreshold
 from orders.ids import hash_for
 from orders.intents import Intent, invalid
@@ -288,14 +289,17 @@ _TEXT = frozenset({"symbol", "strategy", "currency", "allowed_symbols"})
 
 
 def _limits(found: list[list[str | None]] | None) -> tuple[Limits, ...]:
-    """Build the limits from their JSON. None means that no row applies."""
-    return tuple(
+    """Build the limits in force from their JSON. None means that no row applies."""
+    rows = [
         Limits(**{name: _limit(name, text) for name, text in zip(_LIMIT_FIELDS, row, strict=True)})
         for row in found or ()
-    )
+    ]
+    return tuple(in_force(rows, clock.now()) if rows else ())
 
 
 def _limit(name: str, text: str | None) -> Any:
     if text is None or name in _TEXT:
         return text
+    if name == "until":
+        return datetime.fromisoformat(text)
     return int(text) if name in _WHOLE else Decimal(text)

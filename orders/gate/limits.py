@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from exchanges.instrument_rules import InstrumentRules
 from exchanges.types import EXACT, Side, plain
@@ -44,6 +45,7 @@ class Limits:
     identical_window: int = 10
     symbol: str = ""
     strategy: str = ""
+    until: datetime | None = None  # of a temporary row
 
     @property
     def scope(self) -> tuple[str, str]:
@@ -57,6 +59,11 @@ class Limits:
     def is_in(self, asset: str) -> bool:
         """Return whether the amounts are in this asset. The built-in ones are in any money."""
         return self.currency in ("", asset)
+
+    @property
+    def place(self) -> tuple[tuple[str, str], str]:
+        """Return what a temporary row has in common with the lasting row that it replaces."""
+        return self.scope, self.currency
 
     @property
     def is_about_notional(self) -> bool:
@@ -90,6 +97,23 @@ LIVE_DEFAULTS = Limits(
     max_price_distance=Decimal(5),
     max_identical_orders=5,
 )
+
+
+def limits_of_row(row: Any) -> Limits:
+    """Return the values of a `models.RiskLimit`."""
+    return Limits(**{field.name: getattr(row, field.name) for field in fields(Limits)})
+
+
+def in_force(rows: Sequence[Limits], now: datetime) -> Sequence[Limits]:
+    """Return the rows that count now. A temporary row replaces the lasting one of its scope and
+    currency until its end.
+    """
+    if all(row.until is None for row in rows):
+        return rows
+    temporary = [row for row in rows if row.until is not None and now < row.until]
+    replaced = {row.place for row in temporary}
+    lasting = [row for row in rows if row.until is None]
+    return [*(row for row in lasting if row.place not in replaced), *temporary]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ in another currency only, or else no limit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from orders.gate.limits import LIVE_DEFAULTS, MONEY_FIELDS, Limits
+from orders.gate.limits import LIVE_DEFAULTS, MONEY_FIELDS, Limits, in_force
 
-_NO_LIMIT = Decimal("Infinity")
 _DENIED = Decimal(-1)
 _COUNTS = (
     "max_open_orders",
@@ -22,6 +23,7 @@ _COUNTS = (
     "max_position",
 )
 _Key = tuple[tuple[str, str], str]  # scope and currency
+_Bound = tuple[Any, ...]  # tighter if no part is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,77 +35,74 @@ class Book:
     money: Collection[str]
 
 
-def loosens(before: Book, after: Book) -> bool:
-    """Return whether an order might pass with `after` that is denied with `before`."""
-    keys = {(row.scope, row.currency) for book in (before, after) for row in book.rows}
-    return any(_is_looser(before, after, key) for key in keys)
+def loosens(before: Book, after: Book, now: datetime) -> bool:
+    """Return whether an order might pass with `after`, now or later, that is denied with `before`.
+
+    Between the ends of temporary rows nothing changes, so it's enough to look at each end.
+    """
+    ends = {row.until for book in (before, after) for row in book.rows if row.until is not None}
+    moments = [now, *(end for end in ends if end > now)]
+    return any(_loosens_at(before, after, moment) for moment in moments)
 
 
-def _is_looser(before: Book, after: Book, key: _Key) -> bool:
-    old, new = (_row(book, key) for book in (before, after))
-    if any(_money(after, key, name) > _money(before, key, name) for name in MONEY_FIELDS):
-        return True
-    if any(_count(after, new, key, name) > _count(before, old, key, name) for name in _COUNTS):
-        return True
-    if _allows_more_symbols(old, new):
-        return True
-    # A longer age lets the distance be compared with an older price.
-    distance, age = _distance(after, new, key)
-    old_distance, old_age = _distance(before, old, key)
-    if distance > old_distance or (old_distance < _NO_LIMIT and age > old_age):
-        return True
-    # A longer window counts more of the identical orders.
-    identical, window = _identical(after, new, key)
-    old_identical, old_window = _identical(before, old, key)
-    return identical > old_identical or (old_identical < _NO_LIMIT and window < old_window)
+def _loosens_at(before: Book, after: Book, now: datetime) -> bool:
+    old, new = (replace(book, rows=in_force(book.rows, now)) for book in (before, after))
+    keys = {row.place for book in (old, new) for row in book.rows}
+    return any(_is_looser(_bounds(old, key), _bounds(new, key)) for key in keys)
 
 
-def _row(book: Book, key: _Key) -> Limits:
-    found = (row for row in book.rows if (row.scope, row.currency) == key)
-    return next(found, Limits(currency=key[1], symbol=key[0][0], strategy=key[0][1]))
+def _is_looser(old: Mapping[str, list[_Bound]], new: Mapping[str, list[_Bound]]) -> bool:
+    """Return whether a bound has no successor that is at least as tight."""
+    return any(
+        not any(_is_as_tight(candidate, bound) for candidate in new[name])
+        for name, bounds in old.items()
+        for bound in bounds
+    )
 
 
-def _has_default(book: Book, key: _Key) -> bool:
-    return book.is_live and key[0] == ("", "")
+def _is_as_tight(bound: _Bound, other: _Bound) -> bool:
+    return all(part <= limit for part, limit in zip(bound, other, strict=True))
 
 
-def _money(book: Book, key: _Key, name: str) -> Decimal:
-    """Return the largest amount that passes. `_DENIED`: the amount isn't limited in this currency,
-    but in another one, so no order in this currency passes.
+def _bounds(book: Book, key: _Key) -> dict[str, list[_Bound]]:
+    """Return what keeps orders of this scope and currency back, by the limit's name."""
+    rows = [row for row in book.rows if row.place == key]
+    default = LIVE_DEFAULTS if book.is_live and key[0] == ("", "") else Limits()
+    found: dict[str, list[_Bound]] = {
+        "symbols": [(frozenset(row.symbols),) for row in rows if row.symbols]
+    }
+    for name in MONEY_FIELDS:
+        found[name] = _values(rows, name) or _without_money(book, key, default, name)
+    for name in _COUNTS:
+        found[name] = _values(rows, name) or _values([default], name)
+    # A longer age lets the distance be compared with an older price, and a longer window counts
+    # more of the identical orders.
+    found["distance"] = [
+        (row.max_price_distance, row.max_price_age)
+        for row in _setting(rows, default, "max_price_distance")
+    ]
+    found["identical"] = [
+        (row.max_identical_orders, -row.identical_window)
+        for row in _setting(rows, default, "max_identical_orders")
+    ]
+    return found
+
+
+def _values(rows: Sequence[Limits], name: str) -> list[_Bound]:
+    return [(value,) for row in rows if (value := getattr(row, name)) is not None]
+
+
+def _setting(rows: Sequence[Limits], default: Limits, name: str) -> list[Limits]:
+    found = [row for row in rows if getattr(row, name) is not None]
+    return found or [row for row in [default] if getattr(row, name) is not None]
+
+
+def _without_money(book: Book, key: _Key, default: Limits, name: str) -> list[_Bound]:
+    """Return the bound of an amount that no row of the scope sets in this currency.
+
+    If the same scope sets it in another currency, no order in this one passes.
     """
     scope, currency = key
-    value: Decimal | None = getattr(_row(book, key), name)
-    if value is not None:
-        return value
-    default: Decimal | None = getattr(LIVE_DEFAULTS, name)
-    if _has_default(book, key) and default is not None:
-        return default if currency in book.money else _DENIED
-    others = (row for row in book.rows if row.scope == scope)
-    is_limited = any(getattr(row, name) is not None for row in others)
-    return _DENIED if is_limited else _NO_LIMIT
-
-
-def _count(book: Book, row: Limits, key: _Key, name: str) -> Decimal:
-    value = getattr(row, name)
-    if value is None and _has_default(book, key):
-        value = getattr(LIVE_DEFAULTS, name)
-    return _NO_LIMIT if value is None else Decimal(value)
-
-
-def _distance(book: Book, row: Limits, key: _Key) -> tuple[Decimal, int]:
-    if row.max_price_distance is None and _has_default(book, key):
-        row = LIVE_DEFAULTS
-    found = row.max_price_distance
-    return (_NO_LIMIT if found is None else found), row.max_price_age
-
-
-def _identical(book: Book, row: Limits, key: _Key) -> tuple[Decimal, int]:
-    if row.max_identical_orders is None and _has_default(book, key):
-        row = LIVE_DEFAULTS
-    found = row.max_identical_orders
-    return (_NO_LIMIT if found is None else Decimal(found)), row.identical_window
-
-
-def _allows_more_symbols(old: Limits, new: Limits) -> bool:
-    before, after = (set(row.symbols) for row in (old, new))
-    return bool(before) and (not after or not after <= before)
+    if built_in := _values([default], name):
+        return built_in if currency in book.money else [(_DENIED,)]
+    return [(_DENIED,)] if _values([row for row in book.rows if row.scope == scope], name) else []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from exchanges import clock
@@ -16,7 +18,8 @@ class RiskLimit(models.Model):
     """The limits of one account, or of one symbol or strategy of it.
 
     An empty limit allows everything, and the tightest row wins. Amounts are in `currency` and count
-    the symbols that are quoted in it.
+    the symbols that are quoted in it. A temporary row (`until`) replaces the lasting one of its
+    scope and currency and counts no more after its end (`orders.gate.limits.in_force`).
     """
 
     account = models.ForeignKey(
@@ -91,6 +94,15 @@ class RiskLimit(models.Model):
     )
     max_identical_orders = models.PositiveIntegerField(_("identical orders"), null=True, blank=True)
     identical_window = models.PositiveIntegerField(_("window for identical orders, s"), default=10)
+    until = models.DateTimeField(
+        _("until"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "Leave empty for a lasting limit. A temporary limit replaces the lasting one of its"
+            " scope and currency until then."
+        ),
+    )
 
     class Meta:
         verbose_name = _("risk limit")
@@ -99,7 +111,9 @@ class RiskLimit(models.Model):
         constraints: ClassVar = [
             # The gate looks limits up by account with it, too.
             models.UniqueConstraint(
-                fields=["account", "symbol", "strategy", "currency"], name="risk_limit_unique_scope"
+                fields=["account", "symbol", "strategy", "currency", "until"],
+                nulls_distinct=False,  # one lasting row for each scope
+                name="risk_limit_unique_scope",
             )
         ]
 
@@ -113,6 +127,8 @@ class RiskLimit(models.Model):
         self.symbol = self.symbol.replace("/", "").strip().upper()
         self.currency = self.currency.strip().upper()
         self.strategy = self.strategy.strip()
+        if self.until is not None and self.until <= clock.now():
+            raise ValidationError({"until": _now("The end of a limit must be in the future.")})
 
 
 class RiskLimitChange(models.Model):

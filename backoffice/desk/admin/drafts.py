@@ -46,7 +46,7 @@ class ChangeDraftAdmin(ReadOnlyRecords, TouchedVerb, ReasonVerb, ModelAdmin):
         "state_label",
         "kind",
         "account",
-        "subject",
+        "shown_title",
         "maker",
         moment(ChangeDraft, "made_at"),
         moment(ChangeDraft, "expires_at"),
@@ -59,15 +59,16 @@ class ChangeDraftAdmin(ReadOnlyRecords, TouchedVerb, ReasonVerb, ModelAdmin):
     actions_detail = ("publish_this", "reject_this", "who_touched")
     fields = (
         ("state_label", "kind"),
-        ("account", "subject"),
+        ("account", "shown_title"),
         "difference",
         "reason",
-        ("maker", "made_time", "expires_time"),
+        "maker",
+        ("made_time", "expires_time"),
         ("checker", "decided_time"),
         "decision",
     )
     readonly_fields = (
-        *("state_label", "kind", "account", "subject", "difference", "reason", "maker"),
+        *("state_label", "kind", "account", "shown_title", "difference", "reason", "maker"),
         *("made_time", "expires_time", "checker", "decided_time", "decision"),
     )
     made_time = staticmethod(moment(ChangeDraft, "made_at"))
@@ -84,6 +85,10 @@ class ChangeDraftAdmin(ReadOnlyRecords, TouchedVerb, ReasonVerb, ModelAdmin):
     @admin.display(description=gettext_lazy("State"))
     def state_label(self, row: ChangeDraft) -> str:
         return label(row.state_now.label, _COLORS[row.state_now])
+
+    @admin.display(description=gettext_lazy("About"))
+    def shown_title(self, row: ChangeDraft) -> str:
+        return row.shown
 
     @admin.display(description=gettext_lazy("Difference"))
     def difference(self, row: ChangeDraft) -> str:

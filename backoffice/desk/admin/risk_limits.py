@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections import defaultdict
 from typing import Any
 
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
 from backoffice.desk.admin.journal import TouchedVerb
-from backoffice.desk.columns import decimal_column, document, moment
+from backoffice.desk.columns import EMPTY, decimal_column, document, label, moment, utc
 from backoffice.desk.drafted_forms import DraftedChanges
 from backoffice.desk.filters import AccountFilter
 from backoffice.desk.gate_preview import preview_gate
@@ -23,10 +25,11 @@ from backoffice.desk.mixins import ReadOnlyRecords
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.step_up import RecentFactorToChange
+from exchanges import clock
 from exchanges.mirror.money import money_assets
 from exchanges.models import Environment, ExchangeAccount
 from exchanges.types import plain
-from orders.gate.limits import Limits
+from orders.gate.limits import in_force, limits_of_row
 from orders.gate.loosening import Book, loosens
 from orders.models import ReviewKind, RiskLimit, RiskLimitChange
 
@@ -54,7 +57,8 @@ def limits_of(limit: RiskLimit) -> dict[str, Any]:
     found: dict[str, Any] = {name: str(getattr(limit, name)) for name in _SCOPE}
     found |= {name: plain(value) for name in _MONEY if (value := getattr(limit, name)) is not None}
     found |= {name: value for name in _WORDS if (value := getattr(limit, name))}
-    return found | {name: value for name in _COUNTS if (value := getattr(limit, name)) is not None}
+    found |= {name: value for name in _COUNTS if (value := getattr(limit, name)) is not None}
+    return found | ({"until": limit.until.isoformat()} if limit.until else {})
 
 
 def record_change(before: RiskLimit | None, after: RiskLimit | None, *, actor: str) -> None:
@@ -78,16 +82,32 @@ def _loosens(account: ExchangeAccount, before: RiskLimit | None, after: RiskLimi
         new.append(after)
     is_live = account.environment == Environment.LIVE
     money = money_assets(account.exchange, account.environment)
-    was, will_be = (Book([*map(_limits, rows)], is_live, money) for rows in (old, new))
-    return loosens(was, will_be)
+    was, will_be = (Book([*map(limits_of_row, rows)], is_live, money) for rows in (old, new))
+    return loosens(was, will_be, clock.now())
 
 
-def _limits(row: RiskLimit) -> Limits:
-    return Limits(**{field.name: getattr(row, field.name) for field in fields(Limits)})
+def _is_override(before: RiskLimit | None, after: RiskLimit | None) -> bool:
+    """Return whether a lasting limit gets a temporary one beside it."""
+    return bool(before and after and before.until is None and after.until is not None)
+
+
+def mark_force(rows: list[Any]) -> None:
+    """Tell each row whether it counts now, and until when a temporary row replaces it."""
+    own: dict[int, list[Any]] = defaultdict(list)
+    for row in RiskLimit.objects.filter(account__in={row.account_id for row in rows}):
+        own[row.account_id].append(limits_of_row(row))
+    now = clock.now()
+    for row in rows:
+        counting = in_force(own[row.account_id], now)
+        row.is_in_force = any(one.id == row.pk for one in counting)
+        ends = [
+            one.until for one in counting if one.until and one.place == limits_of_row(row).place
+        ]
+        row.replaced_until = max(ends) if ends and not row.is_in_force and not row.until else None
 
 
 class UsedLimits(ChangeList):
-    """Limits with their use, as `row.uses`."""
+    """Limits with their use, as `row.uses`, and whether they count now."""
 
     result_list: Any
 
@@ -95,8 +115,9 @@ class UsedLimits(ChangeList):
         super().get_results(request)
         self.result_list = list(self.result_list)
         uses = uses_of(self.result_list)
+        mark_force(self.result_list)
         for row in self.result_list:
-            row.uses = uses[row.pk]
+            row.uses = uses[row.pk] if row.is_in_force else []
 
 
 @admin.register(RiskLimit)
@@ -106,6 +127,7 @@ class RiskLimitAdmin(
     draft_kind = ReviewKind.LIMIT
     list_display = (
         *_SCOPE,
+        "until_label",
         "use_bars",
         *_WORDS,
         *(decimal_column(RiskLimit, name) for name in _MONEY),
@@ -119,7 +141,7 @@ class RiskLimitAdmin(
         (
             None,
             {
-                "fields": (*_SCOPE, *_WORDS, *_MONEY, *_COUNTS),
+                "fields": (*_SCOPE, *_WORDS, *_MONEY, *_COUNTS, "until"),
                 "description": gettext_lazy(
                     "Each limit is a maximum. An empty limit allows everything, and if several rows"
                     " apply to an order, the tightest limit counts."
@@ -136,6 +158,16 @@ class RiskLimitAdmin(
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return UsedLimits
 
+    @admin.display(description=gettext_lazy("Until"))
+    def until_label(self, row: Any) -> str:
+        if row.until and not row.is_in_force:
+            return format_html("{} {}", label(_("ended"), ""), utc(row.until))
+        if row.until:
+            return format_html("{} {}", label(_("temporary"), "warning"), utc(row.until))
+        if row.replaced_until:
+            return format_html("{} {}", label(_("replaced until"), ""), utc(row.replaced_until))
+        return EMPTY
+
     @admin.display(description=gettext_lazy("Used now"))
     def use_bars(self, row: Any) -> str:
         return bars(row.uses)
@@ -151,13 +183,19 @@ class RiskLimitAdmin(
         return preview_gate(request, self.admin_site)
 
     def loosens(self, before: RiskLimit | None, after: RiskLimit | None) -> bool:
+        if _is_override(before, after):
+            before = None  # it stays
         rows = [row for row in (before, after) if row is not None]
         return any(_loosens(row.account, before, after) for row in rows)
 
     def save_model(self, request: HttpRequest, obj: RiskLimit, form: Any, change: bool) -> None:
         with transaction.atomic():
             before = RiskLimit.objects.select_for_update().get(pk=obj.pk) if change else None
-            super().save_model(request, obj, form, change)
+            self.require_second_person(request, before, obj)
+            self.remember_before(request, obj, change=change)
+            if _is_override(before, obj):
+                obj.pk, obj._state.adding = None, True  # the lasting limit stays  # noqa: SLF001
+            obj.save()
             record_change(
                 before, RiskLimit.objects.get(pk=obj.pk), actor=request.user.get_username()
             )

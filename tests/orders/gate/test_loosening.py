@@ -20,6 +20,7 @@ from orders.gate.limits import (
     Usage,
     check_limits,
     check_usage,
+    in_force,
     with_live_defaults,
 )
 from orders.gate.loosening import Book, loosens
@@ -27,6 +28,7 @@ from tests.orders.gate.test_checks import RULES, amounts
 
 D = Decimal
 NOW = clock.now()
+HOUR = timedelta(hours=1)
 MONEY = ("USDT",)
 
 
@@ -35,7 +37,7 @@ def row(**fields: Any) -> Limits:
 
 
 def is_looser(old: Sequence[Limits], new: Sequence[Limits], *, is_live: bool = False) -> bool:
-    return loosens(Book(old, is_live, MONEY), Book(new, is_live, MONEY))
+    return loosens(Book(old, is_live, MONEY), Book(new, is_live, MONEY), NOW)
 
 
 CHANGES: list[tuple[str, list[Limits], list[Limits], bool]] = [
@@ -118,8 +120,10 @@ limit_rows = st.builds(
     max_price_age=st.sampled_from([10, 60, 90]),
     max_identical_orders=some,
     allowed_symbols=st.sampled_from(["", "BTCUSDT", "ETHUSDT", "BTCUSDT ETHUSDT"]),
+    identical_window=st.sampled_from([5, 10]),
+    until=st.sampled_from([None, None, NOW + HOUR, NOW + 2 * HOUR, NOW - HOUR]),
 )
-books = st.lists(limit_rows, max_size=3, unique_by=lambda one: (one.scope, one.currency))
+books = st.lists(limit_rows, max_size=4, unique_by=lambda one: (one.place, one.until))
 usages = st.builds(
     Usage,
     open_orders=st.integers(0, 6),
@@ -154,6 +158,7 @@ def passes(
     is_live=st.booleans(),
     price=st.integers(90, 110),
     age=st.sampled_from([5, 30, 70]),
+    hours=st.sampled_from([0, 1, 3]),
 )
 def test_what_does_not_loosen__lets_nothing_more_through(
     old: list[Limits],
@@ -163,7 +168,43 @@ def test_what_does_not_loosen__lets_nothing_more_through(
     is_live: bool,
     price: int,
     age: int,
+    hours: int,
 ) -> None:
     situation: dict[str, Any] = {"quote": quote, "is_live": is_live, "price": price, "age": age}
     if not is_looser(old, new, is_live=is_live):
-        assert passes(old, usage, **situation) or not passes(new, usage, **situation)
+        then = NOW + hours * HOUR
+        before, after = ([*in_force(rows, then)] for rows in (old, new))
+        assert passes(before, usage, **situation) or not passes(after, usage, **situation)
+
+
+def test_in_force__a_temporary_row_replaces_the_lasting_one_until_its_end() -> None:
+    lasting = [row(max_open_orders=5), row(currency="BTC"), row(symbol="BTCUSDT")]
+    temporary = row(max_open_orders=50, until=NOW + HOUR)
+    rows = [*lasting, temporary]
+    assert in_force(rows, NOW) == [*lasting[1:], temporary]
+    assert in_force(rows, NOW + HOUR) == lasting
+    assert in_force(lasting, NOW) is lasting
+
+
+ENDS: list[tuple[str, list[Limits], list[Limits], bool]] = [
+    ("looser for an hour", [row(max_open_orders=5)],
+     [row(max_open_orders=5), row(max_open_orders=6, until=NOW + HOUR)], True),
+    ("tighter for an hour", [row(max_open_orders=5)],
+     [row(max_open_orders=5), row(max_open_orders=4, until=NOW + HOUR)], False),
+    ("looser for longer", [row(max_open_orders=5), row(max_open_orders=6, until=NOW + HOUR)],
+     [row(max_open_orders=5), row(max_open_orders=6, until=NOW + 2 * HOUR)], True),
+    ("tighter for shorter", [row(max_open_orders=5), row(max_open_orders=4, until=NOW + 2 * HOUR)],
+     [row(max_open_orders=5), row(max_open_orders=4, until=NOW + HOUR)], True),
+    ("looser, and ended early", [row(max_open_orders=5), row(max_open_orders=6, until=NOW + HOUR)],
+     [row(max_open_orders=5)], False),
+    ("a limit that has ended goes", [row(max_open_orders=5, until=NOW)], [], False),
+    ("the hidden lasting one", [row(max_open_orders=5), row(max_open_orders=4, until=NOW + HOUR)],
+     [row(max_open_orders=6), row(max_open_orders=4, until=NOW + HOUR)], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new", "expected"), ENDS, ids=[c[0] for c in ENDS])
+def test_loosens__also_later(
+    name: str, old: list[Limits], new: list[Limits], expected: bool
+) -> None:
+    assert is_looser(old, new) is expected
