@@ -12,6 +12,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django.views.defaults import server_error
@@ -118,8 +119,17 @@ def unavailable_or_error(request: HttpRequest) -> HttpResponse:
     if not is_database_away(error):
         return server_error(request)
     log.warning("page_unavailable", path=request.path, error=type(error).__name__)
+    words = [_("The database does not answer at the moment. Please try again in a few seconds.")]
+    if request.method == "POST":
+        words += [
+            _("It is not known whether your last action was recorded."),
+            _(
+                "To stop trading without the database, stop the workers and the listener, or"
+                " disable the API key at the exchange."
+            ),
+        ]
     return HttpResponse(
-        "The database does not answer at the moment. Please try again in a few seconds.\n",
+        "\n".join(words) + "\n",
         content_type="text/plain; charset=utf-8",
         status=503,
         headers={"Retry-After": "5"},

@@ -55,15 +55,23 @@ def scope_text(scope: Scope) -> str:
     return ", ".join(filter(None, parts)) or "all trading"
 
 
+#: The way to stop trading while a halt can't be recorded.
+WITHOUT_DATABASE = (
+    "it is not known whether this was recorded. To stop trading without the database, stop the"
+    " workers and the listener, or disable the API key at the exchange"
+)
+
+
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(advice: str = "") -> Iterator[None]:
     """Report a database that doesn't answer in one line instead of a traceback.
 
-    The acts of this block are those of the shell's user.
+    `advice` follows the error. The acts of this block are those of the shell's user.
     """
     try:
         with acting(lambda: Origin(Source.SHELL, shell_actor())):
             yield
     except Error as error:
         reason = " ".join(str(error).split())
-        raise CommandError(f"the database does not answer: {reason}") from None
+        text = f"the database does not answer: {reason}"
+        raise CommandError(f"{text}; {advice}" if advice else text) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import Any
 
 import psycopg
 import pytest
+import requests
+from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, OperationalError, ProgrammingError, connection, connections
 from pytest_django import DjangoDbBlocker
@@ -24,6 +28,7 @@ from exchanges.models import ExchangeAccount
 from orders.db_retry import is_database_away
 from tests.harness.processes import ChildProcess, ProcessFactory, database_url
 from tests.harness.proxy import DatabaseProxy
+from tests.harness.web import Web, session_of
 
 QUICK = SessionLimits(connect_seconds=2, statement_ms=300, lock_ms=200, answer_seconds=0.8)
 
@@ -303,3 +308,61 @@ def test_halt_trading__gets_through_with_too_many_clients(
     argv = ["manage.py", "resume_trading", "--account", account.name, "--reason", "drill"]
     refused = subprocess.run([sys.executable, *argv], check=False, env=environment, timeout=30)
     assert refused.returncode == 1
+
+
+# -- a halt while the database stands still --------------------------------------------------------
+
+#: Shorter than the usual ones, so that the test is.
+BRIEF = {
+    "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
+    "DATABASE_STATEMENT_TIMEOUT_MS": "1500",
+    "DATABASE_ANSWER_TIMEOUT_SECONDS": "2",
+}
+ADVICE = "stop the workers and the listener, or disable the API key at the exchange"
+
+
+@pytest.fixture
+def swallowing(proxy: DatabaseProxy) -> Iterator[dict[str, str]]:
+    """The environment of a process whose database the proxy may swallow."""
+    yield {**BRIEF, "DATABASE_URL": proxy.url(database_url().rpartition("/")[2])}
+    proxy.pass_on()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_halt_trading__says_what_to_do_if_the_database_stands_still(
+    account: ExchangeAccount, proxy: DatabaseProxy, swallowing: dict[str, str]
+) -> None:
+    proxy.swallow()
+    argv = ["manage.py", "halt_trading", "--account", account.name, "--reason", "drill"]
+    given = {**os.environ, **swallowing}
+    halt = subprocess.run(
+        [sys.executable, *argv], check=False, env=given, timeout=60, capture_output=True, text=True
+    )
+    assert halt.returncode == 1
+    (line,) = halt.stderr.strip().splitlines()
+    assert "the database does not answer" in line
+    assert line.endswith(ADVICE)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stop_page__says_what_to_do_if_the_database_stands_still(
+    account: ExchangeAccount,
+    proxy: DatabaseProxy,
+    swallowing: dict[str, str],
+    processes: ProcessFactory,
+) -> None:
+    web = Web(processes, swallowing)
+    boss = User.objects.create_superuser("boss", password="not used")
+    page = f"{web.url}/admin/stop/?account={account.name}"
+    person = requests.Session()
+    person.cookies[settings.SESSION_COOKIE_NAME] = session_of(boss)
+    token = re.search(r'csrfmiddlewaretoken" value="([^"]+)', person.get(page, timeout=30).text)
+    assert token is not None
+    given = {"account": account.name, "reason": "drill", "csrfmiddlewaretoken": token[1]}
+    for cookie in person.cookies:
+        cookie.secure = False  # this web process is plain HTTP
+    proxy.swallow()
+    answer = person.post(page, data=given, timeout=60)
+    assert answer.status_code == 503
+    assert f"{ADVICE}." in answer.text
+    assert "not known whether your last action was recorded" in answer.text

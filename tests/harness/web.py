@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -20,13 +21,18 @@ from tests.harness.waiting import wait_for
 class Web:
     """A web process, as production runs it."""
 
-    def __init__(self, processes: ProcessFactory) -> None:
+    def __init__(self, processes: ProcessFactory, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self.url = f"http://{embedded.HOST}:{self.port}"
         argv = ("uvicorn", "backoffice.asgi:application", "--host", embedded.HOST)
         end = ("--lifespan", "off", "--timeout-graceful-shutdown", "1", "--port", str(self.port))
         self.process: ChildProcess = processes.program(
-            "web", "-m", *argv, *end, ready="running on", env={"DATABASE_POOL_SIZE": "8"}
+            "web",
+            "-m",
+            *argv,
+            *end,
+            ready="running on",
+            env={"DATABASE_POOL_SIZE": "8"} | dict(env or {}),
         )
         requests.get(f"{self.url}/admin/login/", timeout=60)
 

@@ -12,6 +12,7 @@ from exchanges import clock, trading_state
 from orders import stopping
 from orders.management.commands.cancel_order import result_of
 from orders.management.helpers import (
+    WITHOUT_DATABASE,
     one_line_errors,
     scope_of,
     scope_text,
@@ -53,7 +54,7 @@ class Command(BaseCommand):
         if not options["reason"].strip():
             raise CommandError("A reason is required.")
         use_reserved_connections()
-        with one_line_errors():
+        with one_line_errors(WITHOUT_DATABASE):
             scope = scope_of(options)
             if options["only_reduce"]:
                 self._reduce(scope, options["reason"])
