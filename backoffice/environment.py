@@ -147,7 +147,7 @@ class Environment:
         """Read a text on one line that isn't empty: ids are made from it."""
         text = self.str(name, default=default)
         if not text.strip() or not text.isprintable():
-            raise ImproperlyConfigured(f"{name} must be a text on one line, and not empty.")
+            raise ImproperlyConfigured(f"{name} must be one line of text, and not empty.")
         return text
 
     def redis_url(self, name: builtins.str, *, default: builtins.str) -> builtins.str:

@@ -37,7 +37,7 @@ def check_secret_key(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     return [
         Error(
             "SECRET_KEY is empty.",
-            hint="Set SECRET_KEY to a long random text, or DEBUG=1 on a machine for trying out.",
+            hint="Set SECRET_KEY to a long random text, or DEBUG=on on your own machine.",
             id="exchanges.E001",
         )
     ]

@@ -40,6 +40,6 @@ def ask_a_worker(task: str, *args: Any, patience: float = PATIENCE_SECONDS) -> A
     except Exception as error:  # noqa: BLE001  of the broker, the result store or the task
         log.warning("no_answer_of_a_worker", task=task, error=type(error).__name__)
         raise NotSent(
-            "this process holds no key of the account, and no worker answered in time",
+            "this process has no key for the account, and no worker answered in time",
             retry_after=None,
         ) from None

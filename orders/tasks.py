@@ -127,7 +127,7 @@ def place_order(order_id: str) -> dict[str, Any]:
     try:
         key = UUID(order_id)
     except (ValueError, AttributeError, TypeError):
-        raise invalid("order_id", f"{order_id!r} is not the id of an order") from None
+        raise invalid("order_id", f"{order_id!r} is not an order id") from None
     try:
         place = partial(services.place_order, key, is_due=_is_handed_over())
         return _order_result(place)
@@ -200,7 +200,7 @@ def drive_cancels(order_ids: list[str], seconds: float) -> None:
     try:
         keys = [UUID(key) for key in order_ids]
     except (ValueError, AttributeError, TypeError):
-        raise invalid("order_ids", "must be a list of ids of orders") from None
+        raise invalid("order_ids", "must be a list of order ids") from None
     give_up_at = clock.monotonic() + min(float(seconds), _LONGEST_DRIVE_SECONDS)
     cancel_many.drive_cancels(keys, requested_by="", give_up_at=give_up_at)
 

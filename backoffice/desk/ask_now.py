@@ -60,11 +60,11 @@ def _answer(order: Order) -> tuple[int, str]:
     try:
         order, unknown = ask_now(order)
     except GatewayError as error:
-        text = _("The exchange could not be asked: %(error)s")
+        text = _("Could not ask the exchange: %(error)s")
         return messages.ERROR, text % {"error": error}
     if unknown:
         text = _(
-            "The exchange doesn't know %(names)s at this moment. That is no verdict yet: the back"
+            "The exchange doesn't know %(names)s at this moment. This proves nothing yet: the back"
             " office keeps asking."
         )
         return messages.WARNING, text % {"names": ", ".join(unknown)}

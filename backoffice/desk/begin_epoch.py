@@ -48,8 +48,7 @@ class EpochVerb(ReasonVerb):
             title=_("Begin a new epoch"),
             question=_(
                 "Was the exchange reset? All orders that are open now are declared lost, and the"
-                " exchange's earlier numbers mean nothing from now on. A halted account stays"
-                " halted."
+                " exchange's earlier numbers no longer count. A halted account stays halted."
             ),
             lines=[
                 Line(

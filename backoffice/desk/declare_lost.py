@@ -48,9 +48,9 @@ class LostVerb(ReasonVerb):
             template="desk/ask_more.html",
             title=_("Declare lost"),
             question=_(
-                "Declare this order lost? It is closed without a question to the exchange, and its"
-                " reserved money is free. If the exchange shows it after all, the order takes the"
-                " exchange's state."
+                "Declare this order lost? It is closed without asking the exchange, and its"
+                " reserved money is released. If the exchange shows it after all, the order takes"
+                " the exchange's state."
             ),
             lines=[
                 Line(

@@ -58,9 +58,8 @@ class SymbolVerb(ReasonVerb):
             form_class=SymbolForm,
             title=_("Mark a symbol as gone"),
             question=_(
-                "Mark a symbol as gone? Comparisons then ask only one question about it, until the"
-                " exchange knows it again or a person closes the break. Nothing is changed in its"
-                " orders."
+                "Mark a symbol as gone? Comparisons then send only one query about it, until the"
+                " exchange knows it again or a person closes the break. Its orders don't change."
             ),
             lines=[Line(account.name, account.get_environment_display())],
             variant="danger",

@@ -63,7 +63,7 @@ class ReviewVerb(ReasonVerb):
             request,
             object_id,
             title=_("Reject this order"),
-            question=_("Reject this order? It is closed, and its reserved money is free."),
+            question=_("Reject this order? It is closed, and its reserved money is released."),
             is_release=False,
         )
 

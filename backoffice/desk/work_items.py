@@ -372,6 +372,6 @@ def _duty(row: Any) -> Waiting:
         since=row.ran_at,
         severity=Severity.CRITICAL,
         address=page,
-        advice=_("Check that beat and a worker on the queue of duties run."),
+        advice=_("Check that beat and a worker of the duties queue are running."),
         decisions=[Decision(gettext_lazy("Open the duties"), page)],
     )

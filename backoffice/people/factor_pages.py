@@ -58,7 +58,7 @@ class AuthenticatorForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(),
     )
     code = forms.CharField(
-        label=gettext_lazy("Code that the app shows"),
+        label=gettext_lazy("Code shown in the app"),
         max_length=12,
         widget=UnfoldAdminTextInputWidget(attrs={**_CODE, "inputmode": "numeric"}),
     )
@@ -224,7 +224,7 @@ def new_authenticator(request: HttpRequest, person: User) -> HttpResponse:
             if not codes_left(person):
                 return _show_codes(request, person)
             return HttpResponseRedirect(reverse("my_sign_in"))
-        form.add_error("code", _("This code is not correct. Check the time of the phone."))
+        form.add_error("code", _("This code is not correct. Check your phone's clock."))
     draft = Authenticator(user=person, key=salt)
     return _render(
         request,

@@ -38,7 +38,10 @@ class KnownPartsValidator:
         for text in {plain, plain.translate(_LOOK_ALIKE)}:
             if _AROUND.sub("", text) in self._common or len(_unknown(text)) < LEAST_UNKNOWN:
                 raise ValidationError(
-                    _("This password is a known one with additions. Choose words nobody expects."),
+                    _(
+                        "This is a known password with additions."
+                        " Choose words that are hard to guess."
+                    ),
                     code="password_known_parts",
                 )
 

@@ -256,7 +256,7 @@ def _require_price(
         return
     context.require(Prerequisite.PRICE)
     raise NotSent(
-        f"no last trade on {rules.symbol} is known, so the cost of a market order isn't either",
+        f"no last trade on {rules.symbol} is known, so neither is the cost of a market order",
         retry_after=None,
     )
 

@@ -54,7 +54,7 @@ def declare_lost(*, account: str, intent_id: str, declared_by: str, reason: str)
     if order.status in LOCAL:
         raise invalid("intent_id", "the order was never sent. Cancel it instead")
     if not any(map(_may_be_lost, _attempts(order))):
-        raise invalid("intent_id", f"nothing of the order is open, it is {order.status}")
+        raise invalid("intent_id", f"the order has no open attempt, it is {order.status}")
     return _lose(order, declared_by, reason)
 
 

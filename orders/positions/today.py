@@ -136,7 +136,7 @@ def _read(account_id: int, currency: str) -> _Rows:
         unfolded, positions, fills = cursor.fetchone()
     if unfolded > MOST_UNFOLDED:
         raise NotSent(
-            "too many fills are in no position yet to tell the result of the day", retry_after=None
+            "too many fills are in no position yet, so today's result is unknown", retry_after=None
         )
     return _Rows(positions, fills)
 

@@ -93,7 +93,7 @@ def test_passkey__is_added_opens_the_door_and_confirms_an_act(
 
     let_the_proof_grow_old()
     page.goto(f"{live_server.url}/admin/exchanges/exchangeaccount/{demo.pk}/resume/")
-    expect(page.get_by_text("needs a fresh proof")).to_be_visible()
+    expect(page.get_by_text("needs fresh proof")).to_be_visible()
     keep(page, "step-up-passkey")
     page.get_by_role("button", name="Use a passkey").click()
     expect(page.get_by_text("Resume trading?")).to_be_visible()

@@ -55,7 +55,8 @@ class OrderEventAdmin(AccountRows, ChosenColumns, Exports, BigTable):
     card_lines = ("event_type change", "order_label", "at actor source")
     empty_text = gettext_lazy("No events yet")
     empty_hint = gettext_lazy(
-        "Each change of an order leaves an event: who or what, when, and the exchange's own words."
+        "Each change of an order is an event, with its actor, its time and the exchange's own"
+        " words."
     )
     list_select_related = ("order",)
     list_filter = (("event_type", ChoicesDropdownFilter),)

@@ -39,7 +39,8 @@ class InstrumentAdmin(BigTable):
     )
     empty_text = gettext_lazy("No instruments yet")
     empty_hint = gettext_lazy(
-        "They come from the exchange once an account is enabled: at start, and then every hour."
+        "They are read from the exchange once an account is enabled, at the start and then every"
+        " hour."
     )
     search_fields = ("symbol__startswith", "base_asset__exact", "quote_asset__exact")
     fields = readonly_fields = (

@@ -73,8 +73,8 @@ class LeaseAdmin(ReadOnlyRecords, ReasonVerb, ModelAdmin):
             form_class=ReasonForm,
             title=_("Release the lease"),
             question=_(
-                "Release? The next worker may do the work. A holder that is still at work notices"
-                " it and stops."
+                "Release it? The next worker may then do the work. A holder that is still working"
+                " notices and stops."
             ),
         )
 
@@ -86,8 +86,8 @@ class LeaseAdmin(ReadOnlyRecords, ReasonVerb, ModelAdmin):
             form_class=HoldForm,
             title=_("Hold the lease"),
             question=_(
-                "Hold it yourself? No worker does the work for so many seconds. A holder that is"
-                " still at work notices it and stops."
+                "Hold it yourself? For that many seconds, no worker does the work. A holder that is"
+                " still working notices and stops."
             ),
         )
 

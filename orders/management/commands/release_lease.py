@@ -49,5 +49,5 @@ class Command(BaseCommand):
         else:
             is_done = leases.steal(name, seconds=seconds, reason=reason, actor=actor)
         if not is_done:
-            raise CommandError(f"nobody holds a lease named {name!r}")
+            raise CommandError(f"no lease is held under the name {name!r}")
         self.stdout.write(f"Released: {name}." if seconds is None else f"Held: {name}.")

@@ -568,7 +568,7 @@ def test_publish__needs_a_fresh_proof_and_reject_none(demo: ExchangeAccount) -> 
     draft = drafted(KINDS["resume"], demo)
     carl = person("carl", KINDS["resume"], account=demo)
     with time_machine.travel(clock.now() + timedelta(minutes=6)):
-        assert "needs a fresh proof" in publish(carl, draft)
+        assert "needs fresh proof" in publish(carl, draft)
         assert state(demo) == "HALTED"
         carl.post(f"{LIST}{draft.pk}/reject/", CONFIRMED)
     draft.refresh_from_db()

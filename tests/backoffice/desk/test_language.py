@@ -43,7 +43,8 @@ def texts_of_python() -> Iterator[str]:
 
 def texts_of_templates() -> Iterator[str]:
     for path in (ROOT / "backoffice").rglob("*.html"):
-        yield from re.findall(r"""{% translate ["'](.+?)["']""", path.read_text())
+        for _quote, text in re.findall(r"""{% translate (["'])(.+?)\1""", path.read_text()):
+            yield text
 
 
 def catalog() -> dict[str, str]:

@@ -249,7 +249,7 @@ def test_ask_now__says_that_the_exchange_is_away(
     boss: Client, filled: Order, exchange: FakeExchange
 ) -> None:
     exchange.refuse_connection("fetch_order", times=1)
-    assert ask(boss, filled).startswith("The exchange could not be asked: ")
+    assert ask(boss, filled).startswith("Could not ask the exchange: ")
 
 
 def test_ask_now__needs_an_order_that_was_sent_and_the_permission(

@@ -118,7 +118,7 @@ def test_stop__is_not_proven_by_an_exchange_that_does_not_answer(
     stop(trader, scope)
     left, is_proven, html = ask(trader, scope, 3)
     assert (left, is_proven) == (0, False)
-    assert "demo: the exchange could not be asked" in html
+    assert "demo: no answer from the exchange" in html
     assert ask(trader, scope, 3)[:2] == (0, True)
 
 

@@ -116,7 +116,7 @@ def test_page__says_which_symbols_are_left_out(boss: Client, demo: ExchangeAccou
     fill(demo)
     response = boss.get(PAGE)
     assert rows(response) == {}
-    assert "Not counted completely" in response.content.decode()
+    assert "Incomplete, because" in response.content.decode()
     assert response.context["groups"][0]["uncounted"] == "BTCUSDT"
     InstrumentFactory()
     assert tie_outs([demo])[0].uncounted == []

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 PASSWORD = "correct-horse-battery"
 MORNING = datetime(2026, 11, 30, 8, 0, tzinfo=UTC)
-ASKS = "needs a fresh proof"
+ASKS = "needs fresh proof"
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_declare_lost__only_what_may_be_at_the_exchange() -> None:
         declare("i-2")
     steps.submit()
     services.cancel_order(account="demo", intent_id="i-1")
-    with pytest.raises(InvalidIntent, match=r"^intent_id: nothing of the order is open"):
+    with pytest.raises(InvalidIntent, match=r"^intent_id: the order has no open attempt"):
         declare()
     with pytest.raises(InvalidIntent, match=r"^reason: "):
         services.declare_lost(account="demo", intent_id="i-1", declared_by="anna", reason=" ")
@@ -214,7 +214,7 @@ def test_commands__declare_lost_and_begin_epoch() -> None:
     call_command("begin_epoch", account="demo", reason="reset", stdout=out)
     assert out.getvalue().splitlines() == ["demo i-1: EXPIRED", "demo: epoch 1 has begun."]
     assert OrderEvent.objects.get(event_type="DECLARED_LOST").actor.startswith("shell:")
-    with pytest.raises(CommandError, match="nothing of the order is open"):
+    with pytest.raises(CommandError, match="the order has no open attempt"):
         call_command("declare_lost", "i-1", account="demo", reason="gone")
     with pytest.raises(CommandError, match="a reason is required"):
         call_command("begin_epoch", account="demo", reason="  ")
