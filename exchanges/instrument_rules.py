@@ -9,6 +9,23 @@ from typing import Any
 
 from exchanges.types import EXACT, OrderType, Side, Unreadable, plain
 
+# The figures of filters that we use.
+_FIGURES = {
+    "LOT_SIZE": ("minQty", "maxQty", "stepSize"),
+    "MARKET_LOT_SIZE": ("minQty", "maxQty", "stepSize"),
+    "PRICE_FILTER": ("minPrice", "maxPrice", "tickSize"),
+    "PERCENT_PRICE": ("multiplierUp", "multiplierDown"),
+    "PERCENT_PRICE_BY_SIDE": (
+        "bidMultiplierUp",
+        "bidMultiplierDown",
+        "askMultiplierUp",
+        "askMultiplierDown",
+    ),
+    "MIN_NOTIONAL": ("minNotional",),
+    "NOTIONAL": ("minNotional", "maxNotional"),
+}
+_MOST_DIGITS = 30
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -33,8 +50,11 @@ class InstrumentRules:
 
     @classmethod
     def from_exchange(cls, row: Mapping[str, Any]) -> InstrumentRules:
-        """Read one element of exchangeInfo's `symbols`. Unknown fields and filters are harmless."""
-        return cls(
+        """Read one element of exchangeInfo's `symbols`. Unknown fields and filters are harmless.
+
+        Raise ValueError, TypeError or ArithmeticError if a figure that we use can't be read.
+        """
+        rules = cls(
             symbol=str(row["symbol"]),
             base_asset=str(row["baseAsset"]),
             quote_asset=str(row["quoteAsset"]),
@@ -44,6 +64,22 @@ class InstrumentRules:
             quote_precision=int(row.get("quoteAssetPrecision") or row.get("quotePrecision") or 8),
             quote_order_quantity_allowed=bool(row.get("quoteOrderQtyMarketAllowed", True)),
         )
+        rules._require_sense(row.get("orderTypes"))
+        return rules
+
+    def _require_sense(self, order_types: Any) -> None:
+        """Raise an error for what would fail later, in the middle of placing an order."""
+        if not isinstance(order_types, list | None):
+            raise TypeError("orderTypes")
+        if not all(isinstance(name, str) for name in self.order_types):
+            raise TypeError("orderTypes")
+        if not 0 <= self.quote_precision <= _MOST_DIGITS:
+            raise ValueError("quoteAssetPrecision")
+        for filter_type, names in _FIGURES.items():
+            for name in names:
+                figure = self.figure(filter_type, name)
+                if not figure.is_finite() or abs(figure.adjusted()) > _MOST_DIGITS:
+                    raise ValueError(f"{filter_type}: {name}")
 
     @property
     def is_trading(self) -> bool:

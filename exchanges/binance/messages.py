@@ -280,8 +280,12 @@ def exchange_info(body: Any) -> ExchangeInfo:
 
 
 def last_prices(body: Any) -> dict[str, Decimal]:
-    """Read the price of the last trade by symbol."""
-    return {row.text("symbol"): row.figure("price") for row in json_objects(body, "ticker/price")}
+    """Read the price of the last trade by symbol. A symbol whose row can't be read has none."""
+
+    def read(row: JsonObject) -> tuple[str, Decimal]:
+        return row.text("symbol"), row.figure("price")
+
+    return dict(read_rows(body, "ticker/price", read, named_by("symbol")))
 
 
 def server_time(body: Any) -> int:
@@ -380,10 +384,10 @@ def _trade(row: JsonObject) -> FillReport:
 def _instrument(row: JsonObject) -> InstrumentRules:
     for name in ("symbol", "baseAsset", "quoteAsset"):
         row.name_text(name, SYMBOL_WIDTH)
-    row.text("status")
+    row.name_text("status", WORD_WIDTH)
     for item in row.objects("filters"):
         item.text("filterType")
     try:
         return InstrumentRules.from_exchange(row.fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
         raise Malformed(f"{row.fields['symbol']}: {type(problem).__name__}") from None

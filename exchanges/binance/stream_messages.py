@@ -177,23 +177,32 @@ def _client_order_id(row: JsonObject, execution_type: str) -> str:
 
 
 def _fills(row: JsonObject, execution_type: str, client_order_id: str) -> tuple[FillReport, ...]:
-    """Read the trade of a TRADE report. Trade id -1, or nothing traded, means that it has none."""
-    if execution_type != "TRADE" or row.integer("t") < 0 or row.figure("l") == 0:
+    """Read the trade of a TRADE report. Trade id -1, or nothing traded, means that it has none.
+
+    One that can't be read is left out: the filled quantity shows that it is missing, so it is
+    fetched like any other missing trade.
+    """
+    if execution_type != "TRADE":
         return ()
-    fill = FillReport(
-        symbol=row.text("s"),
-        trade_id=row.identifier("t"),
-        exchange_order_id=row.identifier("i"),
-        side=row.side("S"),
-        quantity=row.figure("l"),
-        price=row.figure("L"),
-        quote_quantity=row.figure("Y"),
-        commission=row.signed("n"),
-        commission_asset=row.text_or_empty("N")[:ASSET_WIDTH],
-        is_maker=row.boolean("m"),
-        traded_at=row.time("T"),
-        client_order_id=client_order_id,
-    )
+    try:
+        if row.integer("t") < 0 or row.figure("l") == 0:
+            return ()
+        fill = FillReport(
+            symbol=row.text("s"),
+            trade_id=row.identifier("t"),
+            exchange_order_id=row.identifier("i"),
+            side=row.side("S"),
+            quantity=row.figure("l"),
+            price=row.figure("L"),
+            quote_quantity=row.figure("Y"),
+            commission=row.signed("n"),
+            commission_asset=row.text_or_empty("N")[:ASSET_WIDTH],
+            is_maker=row.boolean("m"),
+            traded_at=row.time("T"),
+            client_order_id=client_order_id,
+        )
+    except Malformed:
+        return ()
     return (fill,)
 
 

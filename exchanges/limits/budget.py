@@ -129,16 +129,18 @@ _SECONDS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400}
 
 
 def read_budget(rate_limits: Sequence[Mapping[str, Any]]) -> Budget:
-    """Read exchangeInfo's `rateLimits`. Keep defaults, ignore unknown rows."""
+    """Read exchangeInfo's `rateLimits`. Keep defaults, ignore rows that aren't understood."""
     weight = DEFAULT_WEIGHT_PER_MINUTE
     orders: list[OrderLimit] = []
     for row in rate_limits:
-        seconds = _SECONDS.get(str(row.get("interval")), 0) * int(row.get("intervalNum") or 0)
-        limit = int(row.get("limit") or 0)
+        number, limit = row.get("intervalNum"), row.get("limit")
+        if type(number) is not int or type(limit) is not int:
+            continue
+        seconds = _SECONDS.get(str(row.get("interval")), 0) * number
         if seconds <= 0 or limit <= 0:
             continue
         if row.get("rateLimitType") == "REQUEST_WEIGHT":
-            weight = limit * 60 // seconds
+            weight = limit * 60 // seconds or weight
         elif row.get("rateLimitType") == "ORDERS":
             orders.append(OrderLimit(seconds, limit))
     return Budget(weight, tuple(orders))

@@ -720,8 +720,6 @@ def test_read_event__an_unavailable_quote_quantity_is_none() -> None:
         {"S": "HOLD"},
         {"T": "soon"},
         {"c": ""},
-        {"l": None},
-        {"m": 1},
     ],
     ids=str,
 )

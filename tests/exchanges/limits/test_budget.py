@@ -474,6 +474,30 @@ def test_read_budget__takes_the_sizes_from_exchange_info() -> None:
     assert read_budget([]) == Budget()
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"limit": "many"},
+        {"limit": [1]},
+        {"limit": None},
+        {"limit": -5},
+        {"limit": True},
+        {"intervalNum": "x"},
+        {"intervalNum": 0},
+        {"interval": None},
+        {"interval": ["MINUTE"]},
+        {"interval": "DAY", "limit": 100},  # less than one a minute
+        {"rateLimitType": None},
+    ],
+    ids=str,
+)
+def test_read_budget__a_bad_row_is_ignored(bad: dict[str, Any]) -> None:
+    weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
+    orders = {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50}
+    rows = [{**weight, "limit": 1200, **bad}, orders]
+    assert read_budget(rows) == Budget(orders=(OrderLimit(10, 50),))
+
+
 def test_record_response__counts_the_call() -> None:
     before = counters.read_counters().get(("exchange_calls", LABELS), 0)
     acquire(request(), BUDGET)

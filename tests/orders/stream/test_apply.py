@@ -74,9 +74,10 @@ def report_of(order: Order, **changes: Any) -> Any:
 
 def trade_of(order: Order, number: int, **changes: Any) -> Any:
     return report_of(
-        order, x="TRADE", X="PARTIALLY_FILLED", l="0.04000000", z="0.04000000", L="40000.00000000",
-        t=number,
-        Z="1600.00000000", Y="1600.00000000", n="0.00004000", N="BTC", **changes,
+        order,
+        **{"x": "TRADE", "X": "PARTIALLY_FILLED", "l": "0.04000000", "z": "0.04000000",
+           "L": "40000.00000000", "t": number, "Z": "1600.00000000", "Y": "1600.00000000",
+           "n": "0.00004000", "N": "BTC", **changes},
     )  # fmt: skip
 
 
@@ -112,6 +113,37 @@ def test_apply__a_refusal_that_waits_for_newer_rules_is_not_final(
     resolve_unconfirmed()
     order.refresh_from_db()
     assert (order.status, order.attempt) == ("NEW", 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n": None},
+        {"n": 0.1},
+        {"N": 7},
+        {"m": None},
+        {"t": None},
+        {"t": "7"},
+        {"t": 2**70},
+        {"l": None},
+        {"L": ""},
+        {"Y": None},
+    ],
+    ids=str,
+)
+def test_apply__a_trade_that_cannot_be_read_costs_only_itself_and_is_fetched(
+    owner: ExchangeAccount, exchange: FakeExchange, bad: dict[str, Any]
+) -> None:
+    order, live = submit(), StreamApplier(owner)
+    exchange.fill(steps.client_id(order), "0.04", "40000")
+    live.apply(trade_of(order, 7, **bad))
+    order.refresh_from_db()
+    assert (order.status, order.filled_quantity) == ("PARTIALLY_FILLED", D("0.04"))
+    assert order.next_check_at is not None
+    Order.objects.update(next_check_at=clock.now())
+    resolve_unconfirmed()
+    assert Fill.objects.get().quantity == D("0.04")
+    assert ReconciliationBreak.objects.count() == 0
 
 
 def balances_event(**changes: Any) -> Any:

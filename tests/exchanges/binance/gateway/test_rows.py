@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -83,6 +84,16 @@ def test_account__a_bad_balance_is_set_apart(
         ({"quoteAssetPrecision": "many"}, "BTCUSDT"),
         ({"status": None}, "BTCUSDT"),
         ({"symbol": None}, "symbols row 0"),
+        ({"status": "S" * 40}, "BTCUSDT"),
+        ({"quoteAssetPrecision": 100_000}, "BTCUSDT"),
+        ({"quoteAssetPrecision": -1}, "BTCUSDT"),
+        ({"orderTypes": "LIMIT"}, "BTCUSDT"),
+        ({"orderTypes": [7]}, "BTCUSDT"),
+        ({"filters": [{"filterType": "LOT_SIZE", "stepSize": "small"}]}, "BTCUSDT"),
+        ({"filters": [{"filterType": "LOT_SIZE", "stepSize": []}]}, "BTCUSDT"),
+        ({"filters": [{"filterType": "NOTIONAL", "minNotional": "NaN"}]}, "BTCUSDT"),
+        ({"filters": [{"filterType": "PRICE_FILTER", "maxPrice": "Infinity"}]}, "BTCUSDT"),
+        ({"filters": [{"filterType": "PRICE_FILTER", "tickSize": "1e-999999"}]}, "BTCUSDT"),
     ],
     ids=str,
 )
@@ -98,6 +109,13 @@ def test_exchange_info__a_bad_symbol_is_set_apart(
     assert [rules.symbol for rules in info.instruments] == ["ETHUSDT"]
     assert [row.subject for row in info.unreadable] == [subject]
     assert info.rate_limits == ({"rateLimitType": "ORDERS"},)
+
+
+def test_last_prices__a_bad_row_costs_only_its_symbol(server: RawServer, exchange: Gateway) -> None:
+    good = {"symbol": "BTCUSDT", "price": "60000.00000000"}
+    for bad in (7, None, {}, {"symbol": "ETHUSDT", "price": None}, {"symbol": "", "price": "1"}):
+        server.then(answer(200, [bad, good]))
+        assert exchange.fetch_last_prices(["BTCUSDT", "ETHUSDT"]) == {"BTCUSDT": Decimal(60_000)}
 
 
 def test_orders__texts_are_cut_to_our_columns() -> None:
