@@ -61,6 +61,7 @@ class Database:
         self.is_read_only = False
         self.lose_next: list[tuple[str, str]] = []  # (process, "before" or "after")
         self.statements = self.lock_waits = 0
+        self._claims_then: dict[Task, frozenset[int]] = {}
         self._tables: list[str] = []
         self._backup_sequences: dict[str, int] = {}
 
@@ -174,6 +175,23 @@ class Database:
         assert row is not None
         return int(row[0])
 
+    def claims_before(self, task: Task, work: Callable[[], None]) -> frozenset[int]:
+        """Do the work. Return the claims that had committed when its own commit was answered."""
+        self._claims_then[task] = frozenset()
+        try:
+            work()
+        finally:
+            claims = self._claims_then.pop(task)
+        return claims
+
+    def note_answer(self, task: Task) -> None:
+        """Remember which claims have committed by now, before another task can run."""
+        if task in self._claims_then:
+            rows = self.monitor.execute(
+                "SELECT id FROM orders_orderevent WHERE event_type = 'CLAIMED'"
+            )
+            self._claims_then[task] = frozenset(number for (number,) in rows.fetchall())
+
 
 _database: Database | None = None
 
@@ -200,6 +218,7 @@ class SimConnection(BoundedConnection):
             answer = self._answer(gen, database, scheduler)
         except errors.QueryCanceled as canceled:
             raise errors.LockNotAvailable("the lock was not free in time") from canceled
+        database.note_answer(task)
         if loss == "after":
             self._lose(scheduler, task)
         scheduler.boundary("answered", task.statement)

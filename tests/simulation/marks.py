@@ -53,6 +53,18 @@ ALL = (
     "hand",
     "database away",
     "lease lost",
+    "reset",
+    "clock steps",
+    "clock drifts",
+    "review: release",
+    "review: reject",
+    "review came too late",
+    "held too long",
+    "declared lost",
+    "numbers used again",
+    "later epoch",
+    "double found",
+    "done together",
 )
 
 
@@ -71,6 +83,12 @@ def marks_of(world: World) -> set[str]:
         "late evidence": "LATE_EVIDENCE" in breaks,
         "adopted": "ADOPTED" in events,
         "duplicate": "DUPLICATE" in events,
+        "declared lost": "DECLARED_LOST" in events,
+        "held too long": Order.objects.filter(
+            status="NOT_PLACED", events__event_type="HELD"
+        ).exists(),
+        "numbers used again": "NUMBERS_REUSED" in breaks,
+        "later epoch": ExchangeOrder.objects.filter(epoch__gt=1).exists(),
         "rejected": "REJECTED" in statuses,
         "denied": "DENIED" in statuses,
         "not placed": "NOT_PLACED" in statuses,

@@ -34,6 +34,10 @@ REMEMBERED: tuple[tuple[Callable[[], Any], tuple[str, ...]], ...] = (
     ),
     (lambda: _MINUS_INFINITY, ("orders.notifications.outbox:_broker_failed_at",)),
     (dict, ("backoffice.durable_tasks:_Duty._begun_at",)),
+    (list, ("orders.placing.claim_together:_claims._waiting",)),
+    (bool, ("orders.placing.claim_together:_claims._is_busy",)),
+    (list, ("orders.recording.changes:_stores._waiting",)),
+    (bool, ("orders.recording.changes:_stores._is_busy",)),
 )
 IS_WORKER = "exchanges.limits.redis:_is_required"
 

@@ -39,6 +39,8 @@ HOST = "simulated-exchange"
 TIMEOUT_SECONDS = 12.0  # EXCHANGE_REQUEST_TIMEOUT_MS
 # A cancel by hand on the exchange's own screen, and the like.
 BY_HAND = "hand"
+_MOMENTS = ("claim", "note")
+_LATE = ("late request", "late engine", "early answer")
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class Fault:
     status: int = 503
     code: int | None = None
     text: str = ""
+    client_order_id: str = ""  # of the only order that it is about, or of any
+    then: Callable[[], None] | None = None  # what happens while a process stands still
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class Placed:
     order_id: int
     at_us: int
     open_before: int
+    life: int  # of the exchange: one more after each reset
 
 
 @dataclass(eq=False)
@@ -112,7 +117,7 @@ class SimExchange(FakeExchange):
         self.placed: list[Placed] = []
         self.is_away = False
         self.slowness = 1.0
-        self.wiped = 0
+        self.life = 0
         self.under_way = 0
         self.longest_call = 0.0
 
@@ -131,6 +136,12 @@ class SimExchange(FakeExchange):
     def publish(self) -> None:
         self.simulator.publish()
 
+    def begin_anew(self) -> None:
+        """Lose all orders and trades, as a testnet does. All numbers begin again."""
+        self.life += 1
+        self.simulator.wipe()
+        self.cut_streams()
+
     # -- a request, step by step
 
     def call(self, account: str, method: str, parameters: dict[str, str]) -> HttpResult:
@@ -139,7 +150,7 @@ class SimExchange(FakeExchange):
         scheduler = self.scheduler
         subject = parameters.get("newClientOrderId") or parameters.get("origClientOrderId", "")
         scheduler.boundary("call", f"{name} {account} {subject}")
-        fault = self._fault_of(name, account)
+        fault = self._fault_of(name, account, subject)
         if self.is_away or (fault is not None and fault.what == "unsent"):
             scheduler.sleep(0.05)
             return HttpResult(Transport.UNSENT, "no connection to the exchange")
@@ -152,9 +163,26 @@ class SimExchange(FakeExchange):
             return HttpResult(Transport.LOST, "no complete answer from the exchange")
         return answer[0]
 
-    def _fault_of(self, name: str, account: str) -> Fault | None:
+    def delay(self, moment: str, client_order_id: str) -> None:
+        """Stop the running process if a fault asks for it.
+
+        `moment` is "claim" (the gate has decided, and nothing is written yet) or "note" (the claim
+        has committed, and nothing is sent yet).
+        """
+        fault = self._fault_of(moment, "", client_order_id)
+        task = self.scheduler.mine()
+        if fault is None or task is None:
+            return
+        task.process.paused_until_us = self.scheduler.now_us + int(fault.seconds * 1_000_000)
+        if fault.then is not None:
+            self.scheduler.after(0.02, fault.then)
+        self.scheduler.boundary("stopped", f"{task.process.name} for {fault.seconds} s")
+
+    def _fault_of(self, name: str, account: str, subject: str) -> Fault | None:
         for fault in self.faults:
-            if fault.call in ("", name) and fault.account in ("", account):
+            is_its_call = fault.call == name or (not fault.call and name not in _MOMENTS)
+            is_its_call = is_its_call and fault.account in ("", account)
+            if is_its_call and fault.client_order_id in ("", subject):
                 self.faults.remove(fault)
                 self.scheduler.trace("fault", f"{fault.what} {name} {account}")
                 return fault
@@ -180,11 +208,15 @@ class SimExchange(FakeExchange):
             return
         if what == "lost before":
             return
-        late = fault.seconds if fault is not None and what in ("late request", "late engine") else 0
+        if what == "early answer":  # of something in between, that didn't wait for the engine
+            assert fault is not None
+            unknown = _refusal(fault)
+            self._later(flight * 2, lambda: answer.append(unknown))
+        late = fault.seconds if fault is not None and what in _LATE else 0.0
         incoming = self._incoming(account, verb, path, parameters)
 
         def answered(reply: Reply) -> None:
-            if what == "lost after":
+            if what in ("lost after", "early answer"):
                 return
             back = flight + (fault.seconds if fault is not None and what == "late answer" else 0.0)
             result = (
@@ -198,7 +230,7 @@ class SimExchange(FakeExchange):
             except Exception as error:  # noqa: BLE001  as the dispatcher does
                 answered(self._dispatcher._failed(incoming, error))
                 return
-            engine = random.uniform(0.0005, 0.01) + (late if what == "late engine" else 0.0)
+            engine = random.uniform(0.0005, 0.01) + (late if what != "late request" else 0.0)
             self._later(engine, lambda: answered(self._executed(incoming, accepted)))
 
         self._later(flight + (late if what == "late request" else 0.0), received)
@@ -226,7 +258,15 @@ class SimExchange(FakeExchange):
             name = values.get("newClientOrderId", "")
             self.scheduler.trace("accepted", f"{account} {name}")
             self.placed.append(
-                Placed(account, values["symbol"], name, order_id, self.scheduler.now_us, before)
+                Placed(
+                    account,
+                    values["symbol"],
+                    name,
+                    order_id,
+                    self.scheduler.now_us,
+                    before,
+                    self.life,
+                )
             )
         return reply
 
@@ -299,7 +339,7 @@ def _refusal(fault: Fault) -> HttpResult:
         body=None if fault.code is None else {"code": fault.code, "msg": fault.text},
         is_json=fault.code is not None,
         code=fault.code,
-        retry_after=fault.seconds or None,
+        retry_after=(fault.seconds or None) if fault.what == "answer" else None,
     )
 
 

@@ -23,7 +23,7 @@ from orders.models import (
 )
 from orders.recording.plan import attempt_state
 from orders.recording.status import status_of
-from orders.states import CLOSED, UNRESOLVED, OrderStatus
+from orders.states import CLOSED, OPEN, TRANSITIONS, UNRESOLVED, OrderStatus
 from tests.simulation.acting import Actor
 from tests.simulation.database import moment
 from tests.simulation.world import World
@@ -53,15 +53,17 @@ def judge(world: World, actor: Actor) -> list[str]:
     for account in ExchangeAccount.objects.order_by("name"):
         rows = truth[account.name]
         problems += _one_order_each(world, account)
-        problems += _same_orders(account, rows)
+        problems += _same_orders(world, account, rows)
         problems += _same_balances(account, rows)
     problems += _intents(actor)
     problems += _statuses()
     problems += _events()
+    problems += _only_forward()
     problems += _limits(world, actor)
     problems += _halts(world)
     problems += _breaks(world)
     problems += _notices(world)
+    problems += _reviews(world, actor)
     problems += _money(world)
     problems += _stale(world)
     problems += _journal()
@@ -81,12 +83,12 @@ def _one_order_each(world: World, account: ExchangeAccount) -> Iterator[str]:
     Where a story breaks the stated assumptions on purpose, a double must be found: at most one
     is live, and a break stands.
     """
-    accepted: dict[str, list[str]] = defaultdict(list)
+    accepted: dict[tuple[str, int], list[str]] = defaultdict(list)
     for placed in world.exchange.placed:
         ours = split_client_order_id(placed.client_order_id)
         if placed.account == account.name and ours is not None:
-            accepted[ours[0]].append(placed.client_order_id)
-    for hashed, names in accepted.items():
+            accepted[ours[0], placed.life].append(placed.client_order_id)
+    for (hashed, _), names in accepted.items():
         if len(names) < 2:
             continue
         if not world.breaks_assumptions:
@@ -104,8 +106,10 @@ def _one_order_each(world: World, account: ExchangeAccount) -> Iterator[str]:
             yield f"{account.name}: no break names the {len(names)} orders of bo-{hashed}"
 
 
-def _same_orders(account: ExchangeAccount, truth: Mapping[str, Any]) -> Iterator[str]:
+def _same_orders(world: World, account: ExchangeAccount, truth: Mapping[str, Any]) -> Iterator[str]:
     rows = ExchangeOrder.objects.filter(account=account).exclude(exchange_order_id="")
+    # What the exchange had before its reset is gone there.
+    rows = rows.exclude(exchange_created_at__lt=moment(world.reset_at_us))
     book = {(row.symbol, row.exchange_order_id): row for row in rows.select_related("order")}
     trades: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for trade in truth["trades"]:
@@ -171,9 +175,10 @@ def _same_balances(account: ExchangeAccount, truth: Mapping[str, Any]) -> Iterat
 
 def _intents(actor: Actor) -> Iterator[str]:
     """Check that nothing that a bot repeated was lost, and that every cancel was met."""
-    orders = {
-        (row.account.name, row.intent_id): row for row in Order.objects.select_related("account")
-    }
+    rows = list(Order.objects.select_related("account").order_by("pk"))
+    orders = {(row.account.name, row.intent_id): row for row in rows}
+    if len(orders) < len(rows):
+        yield f"{len(rows) - len(orders)} orders have the intent of another one"
     for key in actor.submitted:
         if key not in orders:
             yield f"{key[1]} of {key[0]} was submitted, and the book has no such order"
@@ -199,6 +204,9 @@ def _notices(world: World) -> Iterator[str]:
         name = str(order["order_id"])
         if told[0] not in seen[name] and told[0] < max(seen[name], default=0):
             yield f"the bot heard of version {told[0]} of {name} after a newer one"
+        before = newest.get(name)
+        if before is not None and told[0] > before[0] and Decimal(told[2]) < Decimal(before[2]):
+            yield f"the bot heard that {name} is filled by {before[2]}, and then by {told[2]}"
         seen[name].add(told[0])
         newest[name] = max(newest.get(name, told), told)
     for order in Order.objects.order_by("pk"):
@@ -209,8 +217,33 @@ def _notices(world: World) -> Iterator[str]:
             yield f"{order.intent_id} is filled by {order.filled_quantity}, heard {known[2]}"
 
 
+def _reviews(world: World, actor: Actor) -> Iterator[str]:
+    """Check that no order that needs a second person was claimed before one released it."""
+    if actor.review_above is None or "failover" in world.marks:
+        return
+    rows = OrderEvent.objects.filter(order__is_external=False).order_by("id")
+    events: dict[Any, list[str]] = defaultdict(list)
+    for order_id, event_type in rows.values_list("order_id", "event_type"):
+        events[order_id].append(event_type)
+    for order in Order.objects.order_by("pk"):
+        told = events[order.pk]
+        if "CLAIMED" not in told:
+            continue
+        value = order.price * order.quantity if order.price and order.quantity else None
+        needs = "HELD" in told or (value is not None and value > actor.review_above)
+        if needs and "RELEASED" not in told[: told.index("CLAIMED")]:
+            yield f"{order.intent_id} was claimed, and no second person had released it"
+
+
 def _stale(world: World) -> Iterator[str]:
-    """Check that nothing was accepted later than its deadline and its window allow."""
+    """Check that nothing was claimed after its deadline, by the clock of the one who claimed it.
+
+    And that nothing was accepted later than its deadline, the window and the clocks allow.
+    """
+    for row in ExchangeOrder.objects.filter(
+        request_timestamp_ms__isnull=False, sent_at__gte=F("order__place_by")
+    ).order_by("pk"):
+        yield f"{row.client_order_id} was claimed after its deadline"
     deadlines = {
         row.client_order_id: row.order.place_by
         for row in ExchangeOrder.objects.select_related("order")
@@ -276,6 +309,23 @@ def _events() -> Iterator[str]:
             yield f"{order.intent_id} is {order.status}, its last event says {last[order.pk]}"
 
 
+def _only_forward() -> Iterator[str]:
+    """Check that no order did what the table of changes forbids, and that none came to life again.
+
+    An order of one attempt that the exchange has ended stays ended.
+    """
+    ended: set[Any] = set()
+    rows = OrderEvent.objects.filter(order__attempt=1).order_by("order_id", "id")
+    for event in rows.values("order_id", "event_type", "previous_status", "new_status"):
+        before, after = event["previous_status"], event["new_status"]
+        if before and after and after != before and after not in TRANSITIONS[OrderStatus(before)]:
+            yield f"{event['order_id']} went from {before} to {after}"
+        if event["order_id"] in ended and after in OPEN:
+            yield f"{event['order_id']} was {before} by the exchange's word, and then {after}"
+        if event["event_type"] == "REPORT" and after in ("CANCELED", "EXPIRED", "FILLED"):
+            ended.add(event["order_id"])
+
+
 def _limits(world: World, actor: Actor) -> Iterator[str]:
     for placed in world.exchange.placed:
         limit = actor.limits.get(placed.account)
@@ -287,12 +337,12 @@ def _limits(world: World, actor: Actor) -> Iterator[str]:
 
 
 def _halts(world: World) -> Iterator[str]:
-    """Check that no claim came after a halt had committed, by the numbers of the events."""
+    """Check that no claim committed after a halt had, by the numbers of the events."""
     if "failover" in world.marks:
         return  # numbers go back, and so may the halt
     for halt in world.halts:
         name, end = halt.account, halt.last_event
-        rows = OrderEvent.objects.filter(event_type="CLAIMED", id__gt=halt.first_event)
+        rows = OrderEvent.objects.filter(event_type="CLAIMED").exclude(id__in=halt.claims)
         rows = rows.filter(id__lte=end) if end is not None else rows
         rows = rows.filter(order__account__name=name) if name else rows
         for event in rows.select_related("order")[:1]:

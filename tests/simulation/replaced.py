@@ -15,7 +15,7 @@ from django.conf import settings
 
 from tests.simulation import database
 from tests.simulation.broker import BOT_TASK
-from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -32,10 +32,18 @@ def installed(world: World) -> Iterator[None]:
     from backoffice.celery import app
     from exchanges import clock
     from exchanges.binance import registry
+    from exchanges.db.together import Together
     from exchanges.limits import breaker, counters
     from exchanges.limits import redis as shared
+    from orders.placing import claim, claim_together
 
-    scheduler = world.scheduler
+    scheduler, make_claim = world.scheduler, claim.make_claim
+
+    def claims_that_wait(*args: Any) -> Any:
+        made = make_claim(*args)
+        world.exchange.delay("claim", made.attempt.client_order_id)
+        return made
+
     with ExitStack() as stack:
         for target, name, new in (
             (clock, "now", lambda: _now(scheduler)),
@@ -53,12 +61,15 @@ def installed(world: World) -> Iterator[None]:
             (app, "send_task", world.send_task),
             (app, "connection_for_write", world.broker.connection),
             (settings, "ORDER_EVENTS_TASK", BOT_TASK if world.notifies else ""),
+            (Together, "_wait", _wait_with(world)),
             (shared, "_script", lambda url, name: world.script(name)),
             (shared, "_leave_a_demoted_server", lambda error: None),
             (breaker, "client", lambda: SimpleNamespace(hgetall=world.read_hash)),
             (counters, "count", lambda *args, **labels: None),
             (counters, "count_soon", lambda field: None),
             (scheduler, "_at_end", database.end_thread),
+            (claim, "make_claim", claims_that_wait),
+            (claim_together, "make_claim", claims_that_wait),
         ):
             stack.enter_context(patch.object(target, name, new))
         stack.enter_context(registry.install(world.exchange.gateway))
@@ -72,15 +83,31 @@ def installed(world: World) -> Iterator[None]:
 
 def _now_us(scheduler: Scheduler) -> int:
     task = scheduler.current
-    return scheduler.now_us + (_offset(task.process) if task is not None else 0)
-
-
-def _offset(process: Process) -> int:
-    return process.offset_us
+    error = task.process.clock_error_us(scheduler.now_us) if task is not None else 0
+    return scheduler.now_us + error
 
 
 def _now(scheduler: Scheduler) -> datetime:
     return database.moment(_now_us(scheduler))
+
+
+def _wait_with(world: World) -> Any:
+    """Return `Together._wait` in virtual time: it lets the thread that leads the group run."""
+    from exchanges.db.together import LONGEST_WAIT_SECONDS
+
+    scheduler = world.scheduler
+
+    def wait(own: Any, entry: Any) -> bool:
+        scheduler.wait(entry.woken.is_set, LONGEST_WAIT_SECONDS)
+        with own._lock:
+            if entry in own._waiting:
+                own._waiting.remove(entry)
+                return bool(entry.woken.is_set())
+        scheduler.wait(entry.woken.is_set)
+        world.marks.add("done together")
+        return False
+
+    return wait
 
 
 class _Chance:

@@ -29,11 +29,15 @@ from tests.simulation.logs import listening
 from tests.simulation.marks import marks_of
 from tests.simulation.oracle import judge, unsettled
 from tests.simulation.scheduler import BEGIN_US, Stuck
-from tests.simulation.story import PROFILES, STORY_SECONDS, Step, make_story, profile_of
+from tests.simulation.shrinking import shrink
+from tests.simulation.steps import STORY_SECONDS, Step
+from tests.simulation.story import make_story, profile_named, profile_of
 from tests.simulation.world import ACCOUNTS, World
 
 #: Everything is settled within so many virtual seconds after the last fault.
 SETTLED_WITHIN = 600.0
+#: The same while a guard is tried: what never settles takes long to play.
+_GUARD_WITHIN = 150.0
 _LOOK_EVERY = 5.0
 _TEMPLATE = "template_simulation"
 
@@ -111,10 +115,11 @@ def run_seed(
     steps: Sequence[Step] | None = None,
     tracing: bool = False,
     guard: Guard | None = None,
+    settled_within: float = SETTLED_WITHIN,
 ) -> Result:
     """Play one seed from the beginning to the verdict."""
     began = time.monotonic()
-    chosen = PROFILES[profile] if profile else profile_of(seed)
+    chosen = profile_named(profile) if profile else profile_of(seed)
     story = list(steps) if steps is not None else make_story(seed, chosen)
     instrument_rules.cache_clear()
     memory.forget_all()
@@ -124,6 +129,7 @@ def run_seed(
         own,
         tracing=tracing,
         is_poor=chosen.is_poor,
+        notifies=chosen.notifies,
         breaks_assumptions=chosen.breaks_assumptions,
     )
     actor = Actor(world)
@@ -135,7 +141,7 @@ def run_seed(
             actor.plan(story)
             world.scheduler.run(until_us=BEGIN_US + int(STORY_SECONDS * 1_000_000))
             actor.end_faults()
-            problems += _settle(world)
+            problems += _settle(world, settled_within)
             world.scheduler.finish()
             own.scheduler = None
             problems += judge(world, actor)
@@ -162,21 +168,21 @@ def run_seed(
     )
 
 
-def _settle(world: World) -> list[str]:
+def _settle(world: World, within: float) -> list[str]:
     """Run until nothing waits any more, compare everything, and return what never settled."""
     scheduler = world.scheduler
-    give_up_at = scheduler.now_us + int(SETTLED_WITHIN * 1_000_000)
+    give_up_at = scheduler.now_us + int(within * 1_000_000)
     while True:
         scheduler.run(until_us=scheduler.now_us + int(_LOOK_EVERY * 1_000_000))
         waiting = _waiting(world)
         if not waiting:
             break
         if scheduler.now_us >= give_up_at:
-            return [f"not settled {SETTLED_WITHIN:.0f} s after the last fault: {waiting}"]
+            return [f"not settled {within:.0f} s after the last fault: {waiting}"]
     # What the queries could not show yet is visible now: compare, as beat does every 15 minutes.
     scheduler.run(until_us=scheduler.now_us + int(settings.EXCHANGE_READ_LAG_MS * 1000))
     _compare(world)
-    until = scheduler.now_us + int(SETTLED_WITHIN * 1_000_000)
+    until = scheduler.now_us + int(within * 1_000_000)
     while True:
         scheduler.run(until_us=scheduler.now_us + 1_000_000)
         if not (waiting := _waiting(world)):
@@ -233,7 +239,7 @@ def _busy_with(world: World) -> set[str]:
 def run_seeds(options: Mapping[str, Any]) -> Iterator[str]:
     """Run the seeds that the command names. Yield lines of text, and one of JSON per seed."""
     if options["guards"]:
-        yield from try_guards(options["seeds"], only_proven=options["proven"])
+        yield from try_guards(options["seeds"])
         return
     stop_at = time.monotonic() + options["minutes"] * 60 if options["minutes"] else None
     seeds = count(options["seed"]) if stop_at else range(options["seed"], _end(options))
@@ -247,62 +253,58 @@ def run_seeds(options: Mapping[str, Any]) -> Iterator[str]:
                 yield f"seed {seed} ({result.profile}) FAILED"
                 yield from (f"   {problem}" for problem in result.problems)
                 if options["shrink"]:
-                    yield from shrunk(seed, result, play)
+                    story = make_story(seed, profile_named(result.profile))
+                    yield from shrunk(story, result, play)
             yield json.dumps(_row(result))
             if stop_at is not None and time.monotonic() > stop_at:
                 return
 
 
-def try_guards(seeds: int, *, only_proven: bool) -> Iterator[str]:
-    """Switch off each guard in turn, and run up to so many seeds of each of its profiles.
+def try_guards(seeds: int) -> Iterator[str]:
+    """Switch off each guard in turn, and run up to so many seeds of its profile.
 
-    With `only_proven`, leave out those that no run has proven. Yield one line of JSON for each:
-    the first seed that noticed, or none.
+    Yield one line of JSON for each: the first seed that noticed, or none.
     """
     with server() as own:
         for guard in GUARDS:
-            if guard.is_proven or not only_proven:
-                yield json.dumps(_try(own, guard, seeds))
+            yield json.dumps(_try(own, guard, seeds))
 
 
 def _try(own: Database, guard: Guard, seeds: int) -> dict[str, Any]:
-    tried = 0
-    for seed in range(seeds):
-        for profile in guard.profiles:
-            tried += 1
-            try:
-                problems = run_seed(own, seed, profile=profile, guard=guard).problems
-            except Stuck as stuck:
-                problems = [f"stuck: {stuck}"]
-            # With the guard in place the same seed must keep every promise.
-            if problems and not run_seed(own, seed, profile=profile).problems:
-                return {
-                    "guard": guard.name,
-                    "seed": seed,
-                    "profile": profile,
-                    "tried": tried,
-                    "problem": problems[0][:300],
-                }
-    return {"guard": guard.name, "seed": None, "tried": tried, "problem": ""}
+    began = time.monotonic()
+    row: dict[str, Any] = {"guard": guard.name, "profile": guard.noticed_by, "seed": None}
+    for seed in range(guard.seed, guard.seed + seeds):
+        play = partial(run_seed, own, seed, profile=guard.noticed_by, settled_within=_GUARD_WITHIN)
+        problems = problems_of(partial(play, guard=guard))
+        if not problems:
+            continue
+        # With the guard in place the same seed must keep every promise.
+        if with_it := problems_of(play):
+            row["problem_with_it"] = f"seed {seed}: {with_it[0][:300]}"
+            continue
+        row |= {"seed": seed, "problem": problems[0][:300]}
+        break
+    return row | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def shrunk(seed: int, result: Result, play: Callable[..., Result]) -> Iterator[str]:
-    """Leave out steps of the story as long as it fails, and yield the rest in plain words."""
-    steps = make_story(seed, PROFILES[result.profile])
-    size = max(1, len(steps) // 2)
-    while True:
-        for start in range(0, len(steps), size):
-            fewer = steps[:start] + steps[start + size :]
-            if play(steps=fewer).problems:
-                steps = fewer
-                break
-        else:
-            if size == 1:
-                break
-            size = max(1, size // 2)
-    yield f"the shortest story that fails, of seed {seed}:"
-    yield from (f"   {step.in_words()}" for step in steps)
-    yield from (f"   => {problem[:300]}" for problem in play(steps=steps).problems)
+def shrunk(steps: Sequence[Step], result: Result, play: Callable[..., Result]) -> Iterator[str]:
+    """Leave out steps of a story as long as it fails, and yield the rest in plain words."""
+
+    def problems(steps: Sequence[Step]) -> Sequence[str]:
+        return problems_of(partial(play, steps=steps))
+
+    left = shrink(steps, lambda fewer: bool(problems(fewer)))
+    yield f"the shortest story of seed {result.seed} ({result.profile}) that fails:"
+    yield from (f"   {step.in_words()}" for step in left)
+    yield from (f"   => {problem[:300]}" for problem in problems(left))
+
+
+def problems_of(play: Callable[[], Result]) -> Sequence[str]:
+    """Return what is wrong with a run, also if it can't go on."""
+    try:
+        return play().problems
+    except Stuck as stuck:
+        return [f"stuck: {stuck}"]
 
 
 def _end(options: Mapping[str, Any]) -> int:

@@ -45,12 +45,19 @@ class Process:
     name: str
     is_worker: bool = False
     offset_us: int = 0
+    drift_ppm: int = 0  # of the host's clock
+    drifts_since_us: int = 0
     is_dead: bool = False
     crash_in: int | None = None  # boundaries until it is killed
     paused_until_us: int = 0
     stop_in: int | None = None  # boundaries until it stands still
     stop_seconds: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
+
+    def clock_error_us(self, now_us: int) -> int:
+        """Return by how much the host's clock is ahead of the true time."""
+        drifted = (now_us - self.drifts_since_us) * self.drift_ppm // 1_000_000
+        return self.offset_us + drifted
 
 
 @dataclass(eq=False)

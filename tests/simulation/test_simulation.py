@@ -9,7 +9,7 @@ from tests.simulation.playing import play
 
 #: So many that they and their replay take less than 40 s on two idle cores.
 FEW = 4
-MANY = 55  # five of each profile
+MANY = 65  # five of each profile
 
 
 def test_a_few_seeds_keep_every_promise_and_replay_exactly() -> None:

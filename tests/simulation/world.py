@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connections
 
 from exchanges.errors import GatewayError
+from exchanges.limits.book_memory import split_claim_name
 from exchanges.models import Environment, ExchangeAccount
 from orders.intents import IntentConflict, InvalidIntent
 from tests.simulation import memory
@@ -41,10 +42,10 @@ RESTART_SECONDS = (0.5, 8.0)
 
 @dataclass(slots=True)
 class Halt:
-    """A halt that has committed, by the numbers of the newest order events."""
+    """A halt that has committed, by the numbers of order events."""
 
     account: str  # empty: everything
-    first_event: int
+    claims: frozenset[int]  # that had committed by then
     last_event: int | None = None  # before somebody resumed
 
 
@@ -58,12 +59,13 @@ class World:
         *,
         tracing: bool = False,
         is_poor: bool = False,
+        notifies: bool = False,
         breaks_assumptions: bool = False,
     ) -> None:
         self.seed = seed
         self.is_poor = is_poor
         self.breaks_assumptions = breaks_assumptions
-        self.notifies = seed % 3 == 0
+        self.notifies = notifies or seed % 3 == 0
         self.chance = Random(f"world-{seed}")
         self.scheduler = Scheduler(
             seed, stickiness=self.chance.choice((0.0, 0.5, 0.8, 0.95)), tracing=tracing
@@ -80,6 +82,7 @@ class World:
         self.failures: list[str] = []
         self.marks: set[str] = set()
         self.faults_are_over = False
+        self.reset_at_us = 0  # the last one
         self.halts: list[Halt] = []
         self.answered: set[tuple[str, str, str]] = set()  # task, account, intent
         self.person = Process("person")
@@ -122,6 +125,8 @@ class World:
         process = Process(name, is_worker=is_worker)
         if old is not None:
             process.offset_us = old.offset_us
+            process.drift_ppm = old.drift_ppm
+            process.drifts_since_us = old.drifts_since_us
         self.processes[name] = process
         return process
 
@@ -280,9 +285,16 @@ class World:
                 raise RedisIsAway("Redis is away")
             answer = self.redis.run(name, args[0])
             self.scheduler.boundary("redis answered", name)
+            if name == "book":
+                self._claim_noted(json.loads(args[0]))
             return answer
 
         return run
+
+    def _claim_noted(self, ask: Mapping[str, Any]) -> None:
+        """Let the sender of a claim stand still, if the story says so, before it goes on."""
+        for claim in ask["names"] if ask["verb"] == "note" else ():
+            self.exchange.delay("note", split_claim_name(claim)[1])
 
     def read_hash(self, key: str) -> dict[str, Any]:
         if self.redis_is_away:

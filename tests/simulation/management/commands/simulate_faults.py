@@ -31,7 +31,6 @@ class Command(BaseCommand):
         parser.add_argument("--trace", action="store_true", help="print every step of the run")
         parser.add_argument("--guard", default="", help="switch off this guard (see guards.py)")
         parser.add_argument("--guards", action="store_true", help="switch off each guard in turn")
-        parser.add_argument("--proven", action="store_true", help="of these, only the proven ones")
         parser.add_argument("--json", action="store_true", help="print one line of JSON per seed")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -73,9 +72,7 @@ class Command(BaseCommand):
         command = [sys.executable, sys.argv[0], "simulate_faults", f"--seed={first}"]
         command += [f"--seeds={share}", f"--profile={options['profile']}", "--json"]
         command += [f"--guard={options['guard']}"]
-        command += [
-            f"--{name}" for name in ("shrink", "trace", "guards", "proven") if options[name]
-        ]
+        command += [f"--{name}" for name in ("shrink", "trace", "guards") if options[name]]
         if options["minutes"]:
             command += [f"--minutes={options['minutes']}"]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
