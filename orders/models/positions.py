@@ -29,11 +29,12 @@ class Position(models.Model):
     quote_asset = models.CharField(_("quote asset"), max_length=32)
     quantity = ExactDecimalField(_("quantity"), default=0)
     cost = ExactDecimalField(_("cost"), default=0)
-    realised = ExactDecimalField(_("realized result"), default=0)
+    # Two columns, and the key in `recent`, keep their old spelling, so an upgrade stops no worker.
+    realized = ExactDecimalField(_("realized result"), default=0, db_column="realised")
     fees = models.JSONField(_("commissions in other assets"), default=dict)  # asset -> decimal text
     trades = models.PositiveIntegerField(_("trades"), default=0)
     day = models.DateField(null=True)  # UTC day of the last trade, and its results
-    day_realised = ExactDecimalField(default=0)
+    day_realized = ExactDecimalField(default=0, db_column="day_realised")
     day_fees = models.JSONField(default=dict)
     # The same with the fills up to the cursor's `recent_fill_id`. `start` is the `folded_fill_id`
     # that it continues from, amounts are decimal text. Null if there is no such fill.
@@ -55,7 +56,7 @@ class Position(models.Model):
 
 
 class PositionCursor(models.Model):
-    """How far an account's fills are added to its positions.
+    """The progress of adding an account's fills to its positions.
 
     Up to `folded_fill_id` they are in the positions for good. Up to `recent_fill_id` they are in
     `Position.recent`, which is thrown away if a late fill shows that it is incomplete: if there are

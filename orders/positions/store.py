@@ -355,11 +355,11 @@ def _holding(row: Position) -> Holding:
         quote_asset=row.quote_asset,
         quantity=row.quantity,
         cost=row.cost,
-        realized=row.realised,
+        realized=row.realized,
         fees=amounts(row.fees),
         trades=row.trades,
         day=row.day,
-        day_realized=row.day_realised,
+        day_realized=row.day_realized,
         day_fees=amounts(row.day_fees),
     )
 
@@ -370,11 +370,11 @@ def _columns(holding: Holding) -> dict[str, Any]:
         "quote_asset": holding.quote_asset,
         "quantity": holding.quantity,
         "cost": holding.cost,
-        "realised": holding.realized,
+        "realized": holding.realized,
         "fees": _texts(holding.fees),
         "trades": holding.trades,
         "day": holding.day,
-        "day_realised": holding.day_realized,
+        "day_realized": holding.day_realized,
         "day_fees": _texts(holding.day_fees),
     }
 

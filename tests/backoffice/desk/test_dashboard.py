@@ -131,7 +131,7 @@ def test_card__has_the_accounts_figures(boss: Client, grid: ExchangeAccount) -> 
         quantity=Decimal("0.5"),
         cost=Decimal(25_000),
         day=now.date(),
-        day_realised=Decimal("42.5"),
+        day_realized=Decimal("42.5"),
         day_fees={"BNB": "0.01"},
         fee_prices={"BNB": "500"},
         last_price=Decimal(50_400),

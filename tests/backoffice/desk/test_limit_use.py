@@ -55,7 +55,7 @@ def test_uses__count_like_the_gate(limits: RiskLimit, demo: ExchangeAccount) -> 
         base_asset="BTC",
         quote_asset="USDT",
         day=clock.now().date(),
-        day_realised=Decimal(-25),
+        day_realized=Decimal(-25),
     )
     assert used(limits) == {
         "open orders": (Decimal(2), 50),
@@ -77,7 +77,7 @@ def test_uses__call_a_loss_unknown_and_a_gain_no_use(
         base_asset="BTC",
         quote_asset="USDT",
         day=clock.now().date(),
-        day_realised=Decimal(25),
+        day_realized=Decimal(25),
     )
     assert used(limits)["loss today"] == (Decimal(0), 0)
     position.day_fees = {"BNB": "1"}

@@ -53,14 +53,14 @@ def test_keep_sample__adds_up_by_quote_asset_and_writes_five_minutes_once(
         quantity=D(2),
         cost=D(100),
         last_price=D(60),
-        day_realised=D(7),
+        day_realized=D(7),
     )
     position(
         *(account, "ETHUSDT", "USDT"),
         quantity=D(-1),
         cost=D(-10),
         last_price=D(12),
-        day_realised=D(-3),
+        day_realized=D(-3),
     )
     position(account, "ETHBTC", "BTC", last_price=D("0.04"))
     samples.keep_sample(account)
@@ -87,7 +87,7 @@ def test_keep_sample__holds_a_value_without_a_fresh_price_unknown(
     now: list[datetime], change: dict[str, Any]
 ) -> None:
     account = ExchangeAccountFactory()
-    known = {"quantity": D(1), "cost": D(50), "last_price": D(60), "day_realised": D(7)}
+    known = {"quantity": D(1), "cost": D(50), "last_price": D(60), "day_realized": D(7)}
     position(account, "ETHUSDT", "USDT", **known)
     position(account, "BTCUSDT", "USDT", **{**known, **change})
     samples.keep_sample(account)
