@@ -1,4 +1,4 @@
-"""Tell the right that each kind of draft needs, apply it, and show its difference."""
+"""Define each kind of draft: the right it needs, how it is applied, and its difference."""
 
 from __future__ import annotations
 

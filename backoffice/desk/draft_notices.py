@@ -1,4 +1,4 @@
-"""Say on a page that a change became a draft."""
+"""Show on a page that a change became a draft."""
 
 from __future__ import annotations
 

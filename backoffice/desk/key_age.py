@@ -1,4 +1,4 @@
-"""Say how old an account's API key is, and whether someone should replace it."""
+"""Show the age of an account's API key, and whether it should be replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell the address of a client, also behind proxies, so that no header can forge it."""
+"""Find the address of a client, even behind proxies, so that no header can forge it."""
 
 from __future__ import annotations
 

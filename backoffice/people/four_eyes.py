@@ -1,4 +1,4 @@
-"""Tell whether a person may check the act of another: the maker is never the checker."""
+"""Decide whether a person may check another's act: the maker is never the checker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell the journal who acts in a request: the person, the address and the session."""
+"""Give the journal the origin of a request's acts: the person, the address and the session."""
 
 from __future__ import annotations
 

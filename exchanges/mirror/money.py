@@ -1,4 +1,4 @@
-"""Tell money from other assets, by the instruments that the exchange lists."""
+"""Distinguish money from other assets, by the instruments that the exchange lists."""
 
 from __future__ import annotations
 

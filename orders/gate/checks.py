@@ -24,7 +24,7 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class TradingPermission:
-    """Whether the account may trade now, and why not."""
+    """The account's permission to trade now, with the reason if it has none."""
 
     is_enabled: bool
     trading_state: str

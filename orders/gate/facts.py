@@ -257,7 +257,7 @@ def _snapshot(values: Sequence[Any]) -> GateSnapshot:
 
 
 def _scoped_halt(found: list[str] | None) -> str:
-    """Say which halt it is, who halted when, and why. Empty if there is none."""
+    """Return the halt's name, actor, time and reason as text. Empty if there is none."""
     if found is None:
         return ""
     symbol, strategy, who, at, reason = found

@@ -43,7 +43,7 @@ _MOST_SYMBOLS_ASKED = 12
 
 
 class Depth(Enum):
-    """How much of the account a run compares."""
+    """The part of the account that a run compares."""
 
     KNOWN_SYMBOLS = "known symbols"  # Open orders of the symbols where our book has some.
     OPEN_ORDERS = "open orders"

@@ -35,7 +35,7 @@ FILLS_GRACE = timedelta(seconds=1)
 
 
 class Money(Enum):
-    """Say where the reservation of an attempt goes."""
+    """The fate of an attempt's reservation."""
 
     KEEP = auto()  # Nothing new: it stays as it is.
     MARK = auto()  # The exchange has the order, so its balances from `taken_at` on show the money.

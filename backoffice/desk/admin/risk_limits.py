@@ -92,7 +92,7 @@ def _is_override(before: RiskLimit | None, after: RiskLimit | None) -> bool:
 
 
 def mark_force(rows: list[Any]) -> None:
-    """Tell each row whether it counts now, and until when a temporary row replaces it."""
+    """Mark each row as in force or not, with the time until which a temporary row replaces it."""
     own: dict[int, list[Any]] = defaultdict(list)
     for row in RiskLimit.objects.filter(account__in={row.account_id for row in rows}):
         own[row.account_id].append(limits_of_row(row))

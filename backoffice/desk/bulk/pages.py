@@ -48,7 +48,7 @@ class WholeList(ReasonVerb):
         ]
 
     def ask_for_all(self, request: HttpRequest, verb: str) -> HttpResponse:
-        """Say how many rows it is about, ask for the reason, and begin."""
+        """Show the number of affected rows, ask for the reason, and begin."""
         if verb not in self.whole_list:
             raise Http404
         chosen = VERBS[verb]

@@ -1,4 +1,4 @@
-"""Say in one line whether all is well, or what isn't, the gravest first, each with its page."""
+"""Sum up the desk in one line: all is well, or each problem with its page, the worst first."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Resumed: {scope_text(scope)}.")
 
     def _say(self, draft: ChangeDraft) -> None:
-        """Say what waits, and end without success: nothing is resumed yet."""
+        """Report the waiting draft, and exit with an error, because nothing is resumed yet."""
         self.stdout.write(
             f"A rule asks for a second person. Draft {draft.pk} waits until"
             f" {draft.expires_at:%Y-%m-%d %H:%M} UTC for somebody other than {draft.maker} to"
