@@ -37,13 +37,13 @@ def may_do(request: HttpRequest, draft: ChangeDraft) -> bool:
 
 
 def ask_outside(draft: ChangeDraft) -> None:
-    """Ask the exchange what the change depends on, ahead of the transaction."""
+    """Read the facts that the change depends on from the exchange, before the transaction."""
     if draft.kind in _RESUMING:
         resuming.require_safe_key(draft)
 
 
 def apply(request: HttpRequest, draft: ChangeDraft) -> None:
-    """Do what the draft says, in the caller's transaction."""
+    """Apply the draft, in the caller's transaction."""
     if draft.kind in _RESUMING:
         resuming.apply(draft, actor=request.user.get_username())
     else:
@@ -60,7 +60,7 @@ class Difference:
 
 
 def differences_of(draft: ChangeDraft) -> list[Difference]:
-    """Return what the draft changes, field by field, in words."""
+    """Return the draft's changes, field by field, in words."""
     model = apps.get_model(draft.target)
     names = {**draft.before, **draft.after}
     return [

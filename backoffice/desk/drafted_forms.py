@@ -143,7 +143,7 @@ class DraftedChanges:
         )
 
     def seen_of_draft(self, request: HttpRequest, row: Any, *, is_deleting: bool) -> str:
-        """Name the state of what the form writes. Deleting writes every field."""
+        """Name the state of the fields that the form writes. Deleting writes every field."""
         if row is None:
             return ""
         values = values_of(row)
@@ -173,7 +173,7 @@ class DraftedChanges:
     def _ask_for_reason(
         self, request: HttpRequest, waiting: list[ChangeDraft], form: DraftReasonForm
     ) -> HttpResponse:
-        """Show what a second person must publish. The person's own form is in hidden fields."""
+        """Show the change that needs a second person. The person's form is in hidden fields."""
         from backoffice.desk.draft_kinds import differences_of
 
         kept = [(name, value) for name, values in _form_of(request).items() for value in values]

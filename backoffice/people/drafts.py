@@ -72,7 +72,7 @@ def publish(draft: ChangeDraft, *, checker: Any, reason: str, apply: Callable[[]
     name = checker.get_username()
     try:
         with transaction.atomic():
-            # First, so that of two people only one goes on.
+            # First, so that only one of two people gets past this line.
             _decide(draft, DraftState.PUBLISHED, name, reason)
             apply()
             _record_decision("publish_draft", draft, name, reason)

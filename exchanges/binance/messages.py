@@ -160,7 +160,7 @@ def queried_order(body: Any, source: ReportSource = ReportSource.QUERY) -> Order
 def queried_orders(
     body: Any, source: ReportSource, *, symbol: str | None = None
 ) -> Rows[OrderReport]:
-    """Read the rows of `openOrders` or `allOrders`, of one symbol if it was asked for."""
+    """Read the rows of `openOrders` or `allOrders`, of one symbol if one is given."""
 
     def read(row: JsonObject) -> OrderReport:
         report = queried_order(row.fields, source)

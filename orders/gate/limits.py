@@ -62,7 +62,7 @@ class Limits:
 
     @property
     def place(self) -> tuple[tuple[str, str], str]:
-        """Return what a temporary row has in common with the lasting row that it replaces."""
+        """Return the key that a temporary row shares with the lasting row that it replaces."""
         return self.scope, self.currency
 
     @property

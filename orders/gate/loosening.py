@@ -1,7 +1,7 @@
 """Decide whether a change of limits lets more through. Pure.
 
-The comparison is made for each scope and currency and for each limit by itself, with what the gate
-makes of an empty limit: the built-in limit of a live account, a denial if the same scope is limited
+The comparison is made for each scope and currency and for each limit by itself. An empty limit
+counts as in the gate: the built-in limit of a live account, a denial if the same scope is limited
 in another currency only, or else no limit.
 """
 

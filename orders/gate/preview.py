@@ -46,8 +46,8 @@ def simulate_gate(arguments: Mapping[str, Any], *, strategy: str | None = None) 
     """Ask the gate about an order without sending, fetching or storing anything.
 
     `arguments` are those of `orders.submit_order` without an intent id. Stale facts (old balances,
-    an old last trade) that a real order would fetch again are used as they are. `strategy` is asked
-    about instead of the one in `arguments`. Raises `InvalidIntent`.
+    an old last trade) that a real order would fetch again are used as they are. `strategy` is used
+    instead of the one in `arguments`. Raises `InvalidIntent`.
     """
     now = clock.now()
     intent = parse_intent({**arguments, "intent_id": f"simulated-{uuid4().hex}"}, now=now)

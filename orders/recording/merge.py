@@ -92,8 +92,8 @@ def merge_report(
     filled = max(known.filled_quantity, fills_quantity, report.filled_quantity if report else ZERO)
     said = report.status if report else ""
     if said == ExchangeStatus.REJECTED and not (known.is_pending or known.is_lost):
-        # It is known already not to have been executed, and whoever found out has decided on the
-        # next step: perhaps to send it again.
+        # We already know that it was not executed, and the code that found out has decided on the
+        # next step, perhaps to send it again.
         said = ""
     word, unknown = _stage_word(known.exchange_status, said)
     state = replace(

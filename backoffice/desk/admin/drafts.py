@@ -100,7 +100,7 @@ class ChangeDraftAdmin(ReadOnlyRecords, TouchedVerb, ReasonVerb, ModelAdmin):
         return request.user.has_perm("people.publish_changedraft")
 
     def has_reject_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        """Allow it to whoever may publish, and to the maker."""
+        """Allow it to people who may publish, and to the maker."""
         if self.has_publish_permission(request):
             return True
         draft = self.get_object(request, str(object_id)) if object_id else None

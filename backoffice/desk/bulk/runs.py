@@ -140,7 +140,7 @@ def _take_turn(run: BulkRun) -> bool:
 
 
 def _announce(run: BulkRun, verb: BulkVerb) -> None:
-    """Record the person's word for every row, before anything is asked of the exchange."""
+    """Record the person's decision for every row, before any request to the exchange."""
     assert verb.announce is not None
     targets = list(run.lines.filter(outcome="").values_list("target", flat=True))
     for start_at in range(0, len(targets), ANNOUNCED_AT_ONCE):

@@ -64,7 +64,7 @@ def read_day(now: datetime, accounts: QuerySet[ExchangeAccount]) -> Day | None:
         .values("account__environment", "quote_asset", "at")
         .annotate(
             *(Sum(name) for name in _NAMES),
-            # A sum skips what is unknown, so each part is counted.
+            # A sum skips unknown values, so each part is counted.
             *(Count(name) for name in _NAMES),
             accounts=Count("pk"),
         )

@@ -100,7 +100,7 @@ class Command(BaseCommand):
 
 
 def _login(name: str) -> str:
-    """Return the login of the person who asks, so that nobody checks the own draft."""
+    """Return the login of the person who asks, so that people can't check their own drafts."""
     name = name or shell_actor().removeprefix("shell:")
     if not get_user_model().objects.filter(username=name, is_active=True).exists():
         raise CommandError(
