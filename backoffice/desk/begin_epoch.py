@@ -58,7 +58,7 @@ class EpochVerb(ReasonVerb):
                     seen=str(account.epoch),
                 )
             ],
-            variant="danger",
+            button_variant="danger",
         )
 
 

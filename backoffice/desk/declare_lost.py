@@ -60,7 +60,7 @@ class LostVerb(ReasonVerb):
                     seen=order.status,
                 )
             ],
-            variant="danger",
+            button_variant="danger",
         )
 
 

@@ -44,10 +44,19 @@ def _pairs(row: ReconciliationBreak) -> Iterator[Evidence]:
     if row.kind == BreakKind.FILL_GAP and {"fills", "filled"} <= details.keys():
         yield Evidence(_("filled quantity"), str(details["fills"]), str(details["filled"]))
         return
+    if {"ours", "theirs"} <= details.keys():  # one of our IDs at another order
+        yield Evidence(_("client order ID"), str(details["ours"]), str(details["theirs"]))
+        details = {name: details[name] for name in details if name not in ("ours", "theirs")}
     for name, value in details.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         pair = _PAIR.fullmatch(text)
         if pair:
-            yield Evidence(name, pair["ours"], pair["theirs"])
+            yield Evidence(_named(name), pair["ours"], pair["theirs"])
         else:
-            yield Evidence(name, "", text[:_LONGEST])
+            yield Evidence(_named(name), "", text[:_LONGEST])
+
+
+def _named(name: str) -> str:
+    """Return the words for a name of a detail. The rare ones stay as they are stored."""
+    words = {"number": _("exchange order ID"), "symbol": _("symbol")}
+    return words.get(name, name)

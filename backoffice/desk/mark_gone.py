@@ -62,7 +62,7 @@ class SymbolVerb(ReasonVerb):
                 " exchange knows it again or a person closes the break. Its orders don't change."
             ),
             lines=[Line(account.name, account.get_environment_display())],
-            variant="danger",
+            button_variant="danger",
         )
 
 

@@ -92,7 +92,7 @@ class ReviewVerb(ReasonVerb):
                     seen=str(order.version),
                 )
             ],
-            variant="primary" if is_release else "danger",
+            button_variant="primary" if is_release else "danger",
         )
 
 

@@ -166,16 +166,18 @@ def _add_accounts() -> None:
 
 def _restrict_savings(account: ExchangeAccount) -> None:
     """Halt one strategy, and let a second person look at large orders."""
+    from exchanges.acts import Origin, Source, acting
     from exchanges.scoped_halts import halt_scope
     from orders.models import ReviewRule
 
-    halt_scope(
-        account=account,
-        symbol="",
-        strategy=HALTED_STRATEGY,
-        reason="sells into a rising market, under review",
-        actor="admin",
-    )
+    with acting(lambda: Origin(Source.SHELL, "admin")):
+        halt_scope(
+            account=account,
+            symbol="",
+            strategy=HALTED_STRATEGY,
+            reason="sells into a rising market, under review",
+            actor="admin",
+        )
     ReviewRule.objects.create(account=account, notional_above=LARGE)
 
 

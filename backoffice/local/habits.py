@@ -198,10 +198,18 @@ class Accidents(Trader):
         self._by_hand()
 
     def take_our_id(self) -> None:
-        """Place such an order under the ID of a closed order of ours, which opens a break."""
+        """Place such an order under the ID of a closed order of ours, unless a break is open."""
         order = self.newest("sniper")
+        if self._has_break():
+            return
         if order is not None and (attempt := order.exchange_orders.last()):
             self._by_hand(newClientOrderId=attempt.client_order_id)
+
+    def _has_break(self) -> bool:
+        from orders.models import ReconciliationBreak
+
+        mine = ReconciliationBreak.objects.filter(account__name=self.desk.account_name)
+        return mine.filter(resolved_at=None).exists()
 
     def _by_hand(self, **more: str) -> None:
         self.control.place_by_hand(

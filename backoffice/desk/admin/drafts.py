@@ -187,7 +187,7 @@ class ChangeDraftAdmin(ReadOnlyRecords, TouchedVerb, ReasonVerb, ModelAdmin):
             question=question,
             draft=draft,
             differences=differences_of(draft),
-            variant="primary" if is_publishing else "danger",
+            button_variant="primary" if is_publishing else "danger",
         )
 
 

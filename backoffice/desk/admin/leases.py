@@ -109,7 +109,7 @@ class LeaseAdmin(ReadOnlyRecords, ReasonVerb, ModelAdmin):
             template="desk/ask_more.html",
             form_class=form_class,
             lines=[self._line(row) for row in rows],
-            variant="danger",
+            button_variant="danger",
             **context,
         )
 

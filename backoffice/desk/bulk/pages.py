@@ -96,7 +96,7 @@ class WholeList(ReasonVerb):
             counted=counted,
             skipped_text=verb.skipped,
             key=key,
-            variant="danger" if verb.announce else "primary",
+            button_variant="danger" if verb.announce else "primary",
         )
 
 

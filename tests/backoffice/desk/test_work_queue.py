@@ -215,6 +215,13 @@ def test_evidence__stands_side_by_side_with_the_difference_marked(boss: Client) 
         kind="BALANCE_MISMATCH", details={"by open orders": "1", "by the exchange": "1.5"}
     )
     assert [(one.ours, one.theirs) for one in evidence_of(balance)] == [("1", "1.5")]
+    ids = ReconciliationBreakFactory(
+        kind="CLIENT_ID_REUSED", details={"ours": "bo-1", "number": "7", "theirs": "bo-1"}
+    )
+    assert [(one.field, one.ours, one.theirs) for one in evidence_of(ids)] == [
+        ("client order ID", "bo-1", "bo-1"),
+        ("exchange order ID", "", "7"),
+    ]
     html = boss.get(QUEUE).content.decode()
     assert '<tr class="desk-differs"><th scope="row">quantity ≠</th>' in html
     assert "<script>" not in html.partition('class="desk-work"')[2].partition("</ul>")[0]
