@@ -86,11 +86,8 @@ class ExchangeAccount(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         # A live account starts halted, until a person or its safety check lets it trade.
-        if (
-            self._state.adding
-            and self.environment == Environment.LIVE
-            and self.trading_state == TradingState.ACTIVE
-        ):
+        is_new_and_live = self._state.adding and self.environment == Environment.LIVE
+        if is_new_and_live and self.trading_state == TradingState.ACTIVE:
             self.trading_state = TradingState.HALTED
             self.trading_state_reason = "a live account starts halted"
         super().save(*args, **kwargs)
@@ -327,9 +324,8 @@ class StreamState(models.Model):
         verbose_name_plural = _("user streams")
 
     def __str__(self) -> str:
-        return (
-            f"{self.account}: {'in sync' if self.in_sync_since else self.reason or 'not in sync'}"
-        )
+        state = "in sync" if self.in_sync_since else self.reason or "not in sync"
+        return f"{self.account}: {state}"
 
     def is_healthy(self, now: datetime) -> bool:
         """Return whether the stream is in sync, and its listener has said so just now."""
