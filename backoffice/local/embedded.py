@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 HOST = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
@@ -46,12 +47,14 @@ def port_is_taken(port: int) -> bool:
     return False
 
 
-def die_with_parent(signal_number: int = signal.SIGTERM) -> Callable[[], None]:
-    """Return a `preexec_fn` that ties the child's life to ours (Linux only).
+def die_with_parent(
+    signal_number: int = signal.SIGTERM, *, parent: int | None = None
+) -> Callable[[], None]:
+    """Return a `preexec_fn` that ties the child's life to ours, or to `parent`'s (Linux only).
 
     The kernel sends the child this signal when its parent dies, even by SIGKILL.
     """
-    parent = os.getpid()
+    parent = parent or os.getpid()
 
     def ask_kernel() -> None:
         if _libc is not None:
@@ -89,15 +92,24 @@ def spawn(
         )
 
 
-def signal_group(process: subprocess.Popen[bytes], signal_number: int) -> None:
+class Process(Protocol):
+    """The part of `subprocess.Popen` by which a child is stopped."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def signal_group(process: Process, signal_number: int) -> None:
     """Signal the child and all its children. Do nothing if they are gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal_number)
 
 
-def stop(
-    process: subprocess.Popen[bytes], *, patience: float = 5.0, signal_number: int = signal.SIGTERM
-) -> None:
+def stop(process: Process, *, patience: float = 5.0, signal_number: int = signal.SIGTERM) -> None:
     """Ask the child to end, and wake it if it is paused.
 
     Kill the rest of its group after `patience` seconds.

@@ -31,7 +31,7 @@ OPTIONS = ("--pool", "threads", "--concurrency", "1", "-I", PROBE)
 
 def two_reports(processes: ProcessFactory, **env: str) -> list[dict[str, Any]]:
     """Let one worker report its tuning in two tasks, one after the other."""
-    processes.worker(options=OPTIONS, env=env)
+    processes.worker(options=OPTIONS, env=env, fresh=True)
     return [
         app.send_task("tests.report_tuning", queue="sync", ignore_result=False).get(timeout=30)
         for _ in range(2)

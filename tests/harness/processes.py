@@ -12,6 +12,7 @@ from pathlib import Path
 from django.db import connection
 
 from backoffice.local import embedded
+from tests.harness.forked import Forked
 from tests.harness.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,7 +26,10 @@ def database_url() -> str:
 
 
 class ChildProcess:
-    """One of our programs in its own process group. `ready` is the log text that shows it runs."""
+    """One of our programs in its own process group. `ready` is the log text that shows it runs.
+
+    Unless it is `fresh`, it begins as a fork of a process that knows the libraries (`forked`).
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class ChildProcess:
         log: Path,
         ready: str,
         cwd: Path = ROOT,
+        fresh: bool = True,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -43,11 +48,12 @@ class ChildProcess:
         self.log = log
         self.ready = ready
         self.cwd = cwd
-        self.process: subprocess.Popen[bytes] | None = None
+        self.fresh = fresh
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self._log_from = 0
 
     @property
-    def running(self) -> subprocess.Popen[bytes]:
+    def running(self) -> Forked | subprocess.Popen[bytes]:
         assert self.process is not None, f"{self.name} was never started"
         return self.process
 
@@ -62,7 +68,10 @@ class ChildProcess:
     def start(self, *, wait: bool = True) -> None:
         assert not self.is_alive, f"{self.name} runs already"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
-        self.process = embedded.spawn(self.argv, log=self.log, env=self.env, cwd=self.cwd)
+        # coverage.py measures only processes that begin as such.
+        is_measured = "COVERAGE_PROCESS_CONFIG" in os.environ
+        start = embedded.spawn if self.fresh or is_measured else Forked
+        self.process = start(self.argv, log=self.log, env=self.env, cwd=self.cwd)
         if wait:
             self.wait_until_ready()
 
@@ -125,6 +134,7 @@ class ProcessFactory:
         options: Sequence[str] = ("--pool", "threads", "--concurrency", "4"),
         env: Mapping[str, str] | None = None,
         wait: bool = True,
+        fresh: bool = False,
     ) -> ChildProcess:
         """Start a Celery worker, for all queues unless `queues` names some."""
         argv = [
@@ -135,7 +145,8 @@ class ProcessFactory:
             "--without-mingle",
             *options,
         ]
-        return self._start(name, [*argv, *(["-Q", queues] if queues else [])], "ready.", env, wait)
+        argv += ["-Q", queues] if queues else []
+        return self._start(name, argv, "ready.", env, wait, fresh=fresh)
 
     def beat(
         self, name: str = "beat", *, env: Mapping[str, str] | None = None, wait: bool = True
@@ -166,22 +177,27 @@ class ProcessFactory:
         ready: str,
         env: Mapping[str, str] | None,
         wait: bool,
+        *,
+        fresh: bool = False,
     ) -> ChildProcess:
-        return self._run(
-            name,
-            [str(Path(sys.executable).with_name("celery")), "-A", "backoffice", *celery_argv],
-            ready,
-            env,
-            wait,
-        )
+        celery = str(Path(sys.executable).with_name("celery"))
+        argv = [celery, "-A", "backoffice", *celery_argv]
+        return self._run(name, argv, ready, env, wait, fresh=fresh)
 
     def _run(
-        self, name: str, argv: Sequence[str], ready: str, env: Mapping[str, str] | None, wait: bool
+        self,
+        name: str,
+        argv: Sequence[str],
+        ready: str,
+        env: Mapping[str, str] | None,
+        wait: bool,
+        *,
+        fresh: bool = False,
     ) -> ChildProcess:
         environment = os.environ | {"DATABASE_URL": database_url()} | self.env | dict(env or {})
         environment.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # for the browser in this process only
         log = self.directory / f"{name}.log"
-        child = ChildProcess(name, argv, env=environment, log=log, ready=ready)
+        child = ChildProcess(name, argv, env=environment, log=log, ready=ready, fresh=fresh)
         self.started.append(child)
         child.start(wait=wait)
         return child

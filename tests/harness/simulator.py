@@ -41,6 +41,7 @@ class Simulator:
             env=os.environ,
             log=directory / f"{name}.log",
             ready=_READY,
+            fresh=False,
         )
         self.url = ""
         self.control: ControlClient
