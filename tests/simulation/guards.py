@@ -353,6 +353,21 @@ GUARDS: tuple[Guard, ...] = (
         ),
     ),
     Guard(
+        "numbers of an epoch",
+        "counted again",
+        lambda: (("orders.recording.epochs:move_to_free_epoch", lambda *_: False),),
+    ),
+    Guard(
+        "hold for a second person",
+        "reviews",
+        lambda: (("orders.placing.holding:why_held", lambda *_, **__: ""),),
+    ),
+    Guard(
+        "end of a hold",
+        "reviews",
+        lambda: (("orders.placing.holding:expire_held", lambda order: order),),
+    ),
+    Guard(
         "sweep of due orders",
         "lost answers",
         lambda: (("orders.sweep:_claimed_orders", lambda account: iter(())),),

@@ -36,6 +36,7 @@ NARROW: tuple[Profile, ...] = (
     Profile("early cancels", (3, 4), {"early_cancel": 4.0}),
     Profile("lost cancels", (3, 4), {"cancel_fault": 5.0, "cancel": 5.0}, markets=0.0),
     Profile("short outages", (3, 4), {"database_away": 2.0}),
+    Profile("counted again", (10, 14), {"late_reset": 0.99}),
     Profile("late", (3, 4), {"exchange_away": 2.0}, deadlines=(2, 3)),
     Profile("notices", (2, 3), {"broker_away": 2.0, "fill": 5.0}, markets=0.0, notifies=True),
     Profile(

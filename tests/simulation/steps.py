@@ -235,6 +235,11 @@ def _reset(chance: Random, intents: Intents) -> Step:
     return Step(max(at, 4.0), "reset", {"after": chance.choice((0.5, 4.0, 15.0, 60.0))})
 
 
+def _late_reset(chance: Random, intents: Intents) -> Step:
+    """Let the exchange lose all its orders amid the story, and a person notice it much later."""
+    return Step(chance.uniform(8.0, 16.0), "reset", {"after": chance.choice((15.0, 60.0))})
+
+
 def _sender_stop(*seconds: float) -> Maker:
     """Return the maker of a process that stands still after a claim, before its request leaves."""
 
@@ -370,6 +375,7 @@ MAKERS: dict[str, Maker] = {
     "lost_in_flight": _lost_in_flight,
     "lost_claim": _lost_claim,
     "reset": _reset,
+    "late_reset": _late_reset,
     "clock_drift": _on_process("clock_drift", "rate", -100, -20, 20, 100),
     "sender_stop": _sender_stop(3.0, 9.0, 25.0, 40.0),
     "late_sender": _sender_stop(25.0, 40.0),

@@ -156,6 +156,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "resets",
+            intents=(8, 14),
             steps={**_COMMON, **_STREAM, "reset": 1.0, "call_fault": 2.0, "crash": 1.0, "lag": 0.5},
         ),
         Profile(

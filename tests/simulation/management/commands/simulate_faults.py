@@ -81,6 +81,7 @@ class Command(BaseCommand):
     def _rows(self, child: subprocess.Popen[str], *, as_json: bool) -> Iterator[dict[str, Any]]:
         assert child.stdout is not None
         for line in child.stdout:
+            self.stdout.flush()  # what came before, for whoever follows a long run
             if not line.startswith("{"):
                 self.stdout.write(line.rstrip())
                 continue
