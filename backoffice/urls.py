@@ -11,6 +11,7 @@ from backoffice.desk.dashboard import admin_part
 from backoffice.desk.live.views import stream
 from backoffice.desk.order_page.prices import admin_prices
 from backoffice.desk.stop import admin_ask_again, admin_stop
+from backoffice.desk.tour import admin_go_on
 from backoffice.health import healthz, readyz
 from backoffice.metrics import metrics
 from backoffice.people.urls import urlpatterns as people_urls
@@ -25,6 +26,7 @@ urlpatterns = [
     path("admin/desk/order/<uuid:order_id>/prices/", admin_prices, name="order_prices"),
     path("admin/stop/", admin_stop, name="stop"),
     path("admin/stop/ask/", admin_ask_again, name="stop_ask"),
+    path("admin/tour/", admin_go_on, name="tour"),
     path("admin/bulk/<uuid:key>/", admin_bulk_run, name="bulk_run"),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -116,6 +116,7 @@ def own_settings(env: Mapping[str, str]) -> dict[str, str]:
     return {
         "ALLOWED_HOSTS": ",".join(filter(None, hosts)),
         "CELERY_TASK_ALWAYS_EAGER": "off",
+        "DEMO_TOUR": "on",
         "LOG_JSON": "off",
         "METRICS_OPEN": "on",
         "PLAIN_HTTP": "on",

@@ -13,6 +13,7 @@ from django.contrib.admin.views.main import PAGE_VAR
 from backoffice.desk import columns
 from backoffice.desk.columns import STATUS_COLORS
 from backoffice.desk.grids import attach_grids
+from backoffice.desk.tour import tour_of
 from orders.models import Order, OrderEvent, Status
 
 register = template.Library()
@@ -79,6 +80,15 @@ def amount_asked(order: Order) -> str:
 @register.inclusion_tag("desk/orders_table.html")
 def orders_table(orders: Iterable[Order]) -> dict[str, Any]:
     return {"orders": attach_grids(orders)}
+
+
+@register.inclusion_tag("desk/tour.html", takes_context=True)
+def guided_tour(context: Any) -> dict[str, Any]:
+    request = context.get("request")
+    return {
+        "tour": tour_of(request) if request is not None else None,
+        "csrf_token": context.get("csrf_token"),
+    }
 
 
 @register.simple_tag
