@@ -57,8 +57,11 @@ class UserAdmin(
         return super().has_change_permission(request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Let only superusers give the rights that no role has."""
-        fields = super().get_readonly_fields(request, obj)
+        """Let only superusers give the rights that no role has, and nobody rename a login.
+
+        Records name people by their login, so a maker with another name would be another person.
+        """
+        fields = (*super().get_readonly_fields(request, obj), *(["username"] if obj else []))
         return fields if _is_superuser(request) else (*fields, "is_superuser", "user_permissions")
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:

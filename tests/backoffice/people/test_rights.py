@@ -53,6 +53,15 @@ def test_user__gets_only_roles_within_the_rights_of_who_gives_them(
     assert above not in clerk.groups.all()
 
 
+def test_user__keeps_the_login_that_records_name(client: Client) -> None:
+    """A maker with another name would be another person."""
+    boss = User.objects.create_superuser("boss")
+    client.force_login(boss)
+    client.post(page(boss), form_of(boss, username="chef", is_superuser="on", first_name="Ann"))
+    boss.refresh_from_db()
+    assert (boss.username, boss.first_name) == ("boss", "Ann")
+
+
 @pytest.mark.parametrize("how", ["role", "own right", "superuser"])
 def test_user__with_more_rights_cannot_be_changed(client: Client, clerk: User, how: str) -> None:
     """Not even the password, with which the other could sign in as that person."""
