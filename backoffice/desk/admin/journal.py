@@ -129,7 +129,10 @@ class JournalEntryAdmin(BigTable):
         icon="download",
     )
     def export(self, request: HttpRequest) -> FileResponse:
-        """Return the filtered rows as a CSV file, and record the file's hash."""
+        """Return the filtered rows as a CSV file, and record the file's hash.
+
+        It is a GET, because it is a reading. The record of who read what changes nothing else.
+        """
         if not self.has_view_permission(request):
             raise PermissionDenied
         rows = self.get_changelist_instance(request).get_queryset(request).order_by("id")

@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from backoffice.people.grants import account_ids, accounts_of, has_every_account
-from backoffice.people.models import AccountGrant, ChangeDraft, JournalEntry
+from backoffice.people.models import AccountGrant, ChangeDraft, JournalEntry, LinkedLogin
 from backoffice.people.roles import ROLES
 from exchanges import acts
 from exchanges.models import BreakerChange, ExchangeAccount, Lease, LeaseChange
@@ -67,6 +67,8 @@ class World:
         self.grant = AccountGrant.objects.create(
             account=self.account, role=Group.objects.create(name=f"desk-{self.order.pk}")
         )
+        self.person = User.objects.create_user(f"person-{self.order.pk}")
+        self.link = LinkedLogin.objects.create(login=self.person, human="one")
         self.draft = ChangeDraft.objects.create(
             kind="resume",
             account=self.account,
@@ -94,6 +96,9 @@ class World:
             "journalentry": self.entry,
             "accountgrant": self.grant,
             "changedraft": self.draft,
+            "user": self.person,
+            "linkedlogin": self.link,
+            "group": self.grant.role,
             "position": Position.objects.filter(account=self.account).first(),
             "lease": self.lease,
             "instrument": self.fill,
@@ -127,6 +132,7 @@ def addresses(world: World) -> Iterator[str]:
             continue
         found = re.match(r"/admin/\w+/(\w+)/", pattern)
         key = world.key_of(found[1]) if found else 1
+        pattern = pattern.replace("<slug:verb>", "cancel" if "/order/" in pattern else "close")
         yield re.sub(r"<[^>]+>", str(key), pattern)
 
 
@@ -135,14 +141,24 @@ def _patterns(patterns: list[Any], prefix: str) -> Iterator[str]:
         part = str(item.pattern)
         if isinstance(item, URLResolver):
             yield from _patterns(item.url_patterns, prefix + part)
-        elif isinstance(item, URLPattern) and "(?P" not in part and "^" not in part:
-            yield prefix + part
+        elif isinstance(item, URLPattern):
+            yield from _concrete(prefix + part)
+
+
+def _concrete(pattern: str) -> Iterator[str]:
+    """Turn Django's two regular expressions into paths: an application's page, and the rest."""
+    if choices := re.search(r"\^\(\?P<app_label>([^)]*)\)/\$", pattern):
+        yield from (pattern.replace(choices[0], f"{name}/") for name in choices[1].split("|"))
+        return
+    path = pattern.replace("(?P<url>.*)$", "nothing-here")
+    assert not re.search(r"[\^$*(]", path), f"{pattern}: make a path of it"
+    yield path
 
 
 ANSWER = {
     "confirmed": "yes",
     "reason": "mine",
-    "resolution": "OTHER",
+    "resolution": "accepted difference",
     "kind": "place",
     "state": "open",
     "symbol": "BTCUSDT",
