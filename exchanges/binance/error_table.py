@@ -73,6 +73,8 @@ NOT_PERMITTED_TEXTS = (
     "This symbol is restricted for this account",
 )
 INVALID_SYMBOL = -1121
+# A parameter's characters, its length or its value. The text names it.
+BAD_PARAMETER_CODES = frozenset({-1100, -1101, -1105, -1130})
 
 
 TRANSPORT_ROWS = (
@@ -274,7 +276,12 @@ def error_for(
 
 
 def is_symbol_gone(error: GatewayError) -> bool:
-    """Return True if the exchange doesn't know the symbol of the request any more."""
+    """Return True if the exchange doesn't know the symbol of the request, or can't read its name.
+
+    A list may show a symbol that the same exchange refuses in a question.
+    """
+    if error.code in BAD_PARAMETER_CODES:
+        return "'symbol'" in error.message
     return error.code == INVALID_SYMBOL
 
 

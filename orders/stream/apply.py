@@ -37,6 +37,7 @@ EXECUTION_TYPES = frozenset(
 )
 _STATE_EVERY_SECONDS = 1.0
 MAX_KEPT = 10_000
+_LONGEST_LAG_MS = 86_400_000  # An event without a sensible time is as late as this.
 
 
 class StreamApplier:
@@ -132,7 +133,8 @@ class StreamApplier:
     def _note_event(self, event_at: datetime) -> None:
         if clock.monotonic() - self._state_written_at >= _STATE_EVERY_SECONDS:
             now = clock.now()
-            self._write(last_event_at=now, lag_ms=max(0, to_ms(now) - to_ms(event_at)))
+            lag_ms = min(max(0, to_ms(now) - to_ms(event_at)), _LONGEST_LAG_MS)
+            self._write(last_event_at=now, lag_ms=lag_ms)
 
     def _write(self, **changes: Any) -> None:
         self._state_written_at = clock.monotonic()

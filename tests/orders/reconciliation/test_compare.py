@@ -280,6 +280,36 @@ def test_compare__an_order_with_another_time_in_a_list_is_ours(
     }
 
 
+@pytest.mark.parametrize("symbol", ["币安人生USDT", "BTC USDT", "0", "btcusdt"])
+def test_compare__a_symbol_that_the_exchange_lists_and_refuses_stops_only_itself(
+    owner: ExchangeAccount,
+    exchange: FakeExchange,
+    compare: Callable[[ExchangeAccount], dict[str, int]],
+    symbol: str,
+) -> None:
+    order = submit()
+    number = int(place_by_hand(owner, "by-hand").exchange_order_id)
+
+    def rename(row: dict[str, Any]) -> None:
+        if row["orderId"] == number:
+            row["symbol"] = symbol
+
+    stop = alter(exchange, "fetch_open_orders", rename)
+    compare(owner)
+    assert Order.objects.filter(is_external=True, symbol=symbol).exists()
+    stop()
+    exchange.cancel("by-hand")
+    exchange.fill(client_id(order))
+    Order.objects.filter(is_external=True).update(acknowledged_at=clock.now())
+    began_at = clock.now()
+    for _ in range(2):
+        compare(owner)
+    assert_compared(owner, began_at)
+    assert ("SYMBOL_GONE", symbol) in open_breaks()
+    order.refresh_from_db()
+    assert order.status == "FILLED"
+
+
 def one_order(exchange: FakeExchange, change: Change) -> None:
     """Change the answer to each query for one order."""
     request = exchange.request
@@ -297,6 +327,12 @@ def one_order(exchange: FakeExchange, change: Change) -> None:
     ("code", "text", "kind"),
     [
         (-1121, "Invalid symbol.", "SYMBOL_GONE"),
+        (
+            -1100,
+            "Illegal characters found in parameter 'symbol'; legal range is ''.",
+            "SYMBOL_GONE",
+        ),
+        (-1130, "Data sent for parameter 'symbol' is not valid.", "SYMBOL_GONE"),
         (-2010, "This symbol is not permitted for this account.", "SYMBOL_NOT_PERMITTED"),
     ],
 )

@@ -29,7 +29,7 @@ from orders.reconciliation.account import reconcile_account
 from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.questions import ask_for
 from orders.stream import listener
-from orders.stream.apply import StreamApplier
+from orders.stream.apply import StreamApplier, store_states
 from orders.sweep import resolve_unconfirmed
 from tests import steps
 from tests.factories import ExchangeAccountFactory
@@ -144,6 +144,20 @@ def test_apply__a_trade_that_cannot_be_read_costs_only_itself_and_is_fetched(
     resolve_unconfirmed()
     assert Fill.objects.get().quantity == D("0.04")
     assert ReconciliationBreak.objects.count() == 0
+
+
+@pytest.mark.parametrize("event_at", [0, -1, 1, 4_000_000_000_000])
+def test_apply__an_event_without_a_sensible_time_leaves_the_state_storable(
+    owner: ExchangeAccount, exchange: FakeExchange, event_at: int
+) -> None:
+    """The states of all streams are stored in one statement."""
+    order, live = submit(), StreamApplier(owner)
+    live.apply(report_of(order, x="CANCELED", X="CANCELED", E=event_at))
+    order.refresh_from_db()
+    assert order.status == "CANCELED"
+    live.connected(clock.now())
+    store_states([live])
+    assert StreamState.objects.filter(lag_ms__range=(0, 86_400_000)).exists()
 
 
 def balances_event(**changes: Any) -> Any:
