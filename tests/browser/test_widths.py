@@ -1,4 +1,4 @@
-"""Let no page be wider than its window, on a desk of 1440 pixels and on a phone."""
+"""Let no page be wider than its window, on a desk of 1440 pixels and on a phone, nor fail axe."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
 from playwright.sync_api import Page
+from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from backoffice.desk.models import BulkLine, BulkRun, Outcome
+from exchanges import clock
 from exchanges.models import ExchangeAccount
-from orders.models import Status
-from tests.browser.test_budget import sign_in
+from orders.models import ResultSample, Status
+from orders.positions.samples import sample_of
+from tests.browser.test_budget import findings, sign_in
 from tests.factories import (
     BalanceFactory,
     ExchangeAccountFactory,
@@ -81,6 +84,22 @@ def test_pages__are_not_wider_than_their_window(
     ):
         page.goto(live_server.url + address)
         assert page.evaluate(TOO_WIDE) == [0, 0], (address, page.evaluate(CULPRITS))
+
+
+def test_pages__have_no_finding_of_axe(
+    page: Page, live_server: LiveServer, account: ExchangeAccount, settings: Settings
+) -> None:
+    settings.DEMO_TOUR = True
+    sign_in(page, live_server.url)
+    ResultSample.objects.create(
+        account=account, at=sample_of(clock.now()), quote_asset="USDT", realized=1, unrealized=2
+    )
+    for address in (
+        reverse("admin:index"),
+        f"{reverse('admin:orders_order_all', args=['cancel'])}?strategy=grid",
+        reverse("bulk_run", args=[run_of(account).pk]),
+    ):
+        assert [*findings(page, live_server.url + address)] == []
 
 
 def run_of(account: ExchangeAccount) -> BulkRun:
