@@ -2,7 +2,7 @@
 
 An exchange order is ours by more than one id. Binance accepts a client order id again once its
 order is closed, a person may amend an order under a new one, and after a reset the exchange's
-numbers begin again. So two of number, client order id and creation time must agree.
+numbers begin again. So number, client order id and creation time must agree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from orders.ids import split_client_order_id
 from orders.models import AttemptOutcome, ExchangeOrder
 from orders.recording.epochs import current_epoch
 from orders.recording.fence import EARLIER_MS, last_accepted_ms, signed_ms
-from orders.recording.merge import STAGE
 
 # Between an order that ended by a reset and the next one with its number.
 _SAME_TIME = timedelta(seconds=1)
@@ -113,27 +112,22 @@ def is_about(attempt: ExchangeOrder, report: OrderReport) -> bool:
 
 
 def is_same_order(attempt: ExchangeOrder, report: OrderReport) -> bool:
-    """Return True if side and creation time agree, or at least the client order id.
-
-    Numbers that have begun again are those of later orders. So an order whose time doesn't agree is
-    the same one only if it has the client order id, and doesn't contradict our row.
-    """
+    """Return True if side and creation time agree. A report without a time must have the id."""
     if attempt.symbol != report.symbol or str(report.side) != attempt.order.side:
         return False
     names = (attempt.client_order_id, attempt.amended_client_order_id)
     is_named = report.client_order_id in names
     if report.created_at is None:
         return is_named
-    if _is_of_its_time(attempt, report.created_at, is_named=is_named):
-        return True
-    return is_named and not _contradicts(attempt, report)
+    return _is_of_its_time(attempt, report.created_at, is_named=is_named)
 
 
 def _is_of_its_time(attempt: ExchangeOrder, created_at: datetime, *, is_named: bool) -> bool:
     """Return True if the order may have been created then.
 
-    The exchange stamps it when it arrives, or when the engine takes it (`time`, `transactTime`). It
-    existed when we last heard of it.
+    The exchange stamps it when it arrives, or when the engine takes it (`time`, `transactTime`),
+    and a slow engine puts seconds between the two. It existed when we last heard of it. Numbers
+    that have begun again are those of later orders.
     """
     known = attempt.exchange_created_at
     if known is None:
@@ -141,17 +135,6 @@ def _is_of_its_time(attempt: ExchangeOrder, created_at: datetime, *, is_named: b
     in_engine = timedelta(milliseconds=int(settings.EXCHANGE_ENGINE_TIMEOUT_MS))
     last = max(known, attempt.exchange_updated_at or known)
     return known - in_engine <= created_at <= last + (in_engine if is_named else _SAME_TIME)
-
-
-def _contradicts(attempt: ExchangeOrder, report: OrderReport) -> bool:
-    """Return True if the report shows other figures, or an earlier stage than our row."""
-    return (
-        attempt.outcome == AttemptOutcome.LOST
-        or (attempt.quantity is not None and report.quantity > attempt.quantity)
-        or (attempt.price is not None and 0 < report.price != attempt.price)
-        or report.filled_quantity < attempt.filled_quantity
-        or STAGE.get(report.status, STAGE[attempt.exchange_status]) < STAGE[attempt.exchange_status]
-    )
 
 
 def may_be_amended(attempt: ExchangeOrder, report: OrderReport) -> bool:
