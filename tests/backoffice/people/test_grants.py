@@ -20,7 +20,14 @@ from backoffice.people.roles import ROLES
 from exchanges import acts
 from exchanges.models import BreakerChange, ExchangeAccount, Lease, LeaseChange
 from exchanges.trading_state import seen_state
-from orders.models import Order, Position, ReconciliationBreak, RiskLimit, RiskLimitChange
+from orders.models import (
+    Order,
+    Position,
+    ReconciliationBreak,
+    ReviewRule,
+    RiskLimit,
+    RiskLimitChange,
+)
 from tests.factories import (
     BalanceFactory,
     ExchangeAccountFactory,
@@ -334,3 +341,17 @@ def test_a_grant__is_recorded(client: Client) -> None:
     assert entry.after["role"] == "Trader"
     client.post(f"/admin/people/accountgrant/{grant.pk}/delete/", {"post": "yes"})
     assert JournalEntry.objects.order_by("-id")[0].verb == "delete_accountgrant"
+
+
+def test_a_rule_for_every_account__opens_for_people_with_every_account(client: Client) -> None:
+    mine = World("mine")
+    rule = ReviewRule.objects.create(kind="resume")
+    client.force_login(member("Administrator", None))
+    page = f"/admin/orders/reviewrule/{rule.pk}/"
+    assert client.get(f"{page}change/").status_code == 200
+    other = Client()
+    other.force_login(member("Viewer", mine.account))
+    World(SECRET)
+    assert other.get(f"{page}change/").status_code == 302
+    client.post(f"{page}delete/", {"post": "yes"})
+    assert not ReviewRule.objects.exists()
