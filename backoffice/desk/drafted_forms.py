@@ -236,7 +236,7 @@ def _row(draft: ChangeDraft, *, is_locked: bool = False) -> Any:
     if not draft.target_key:
         return None
     rows: Any = apps.get_model(draft.target)._default_manager.filter(pk=draft.target_key)  # noqa: SLF001
-    return (rows.select_for_update() if is_locked else rows).first()
+    return (rows.select_for_update() if is_locked else rows).order_by("pk").first()
 
 
 def _proposed(request: HttpRequest) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class ReviewKind(models.TextChoices):
     LIMIT = "limit", _("a looser limit")
     GRANT = "grant", _("an account grant")
     LIVE = "live", _("a live account")
+    RULE = "rule", _("a narrower rule")
     KEY = "key", _("resuming despite an unsafe key")
 
 
@@ -70,3 +71,14 @@ class ReviewRule(models.Model):
         if self.notional_above is not None:
             words.append(f"> {self.notional_above}")
         return " ".join(words)
+
+    def covers(self, other: ReviewRule) -> bool:
+        """Return whether this rule asks wherever the other one does."""
+        above, others = self.notional_above, other.notional_above
+        return (
+            self.kind == other.kind
+            and self.account_id in (None, other.account_id)
+            and self.symbol in ("", other.symbol)
+            and self.strategy in ("", other.strategy)
+            and (above is None or (others is not None and above <= others))
+        )

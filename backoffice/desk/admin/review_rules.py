@@ -6,14 +6,18 @@ from django.contrib import admin
 from unfold.admin import ModelAdmin
 
 from backoffice.desk.columns import decimal_column, moment
+from backoffice.desk.drafted_forms import DraftedChanges
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.step_up import RecentFactorToChange
-from orders.models import ReviewRule
+from orders.models import ReviewKind, ReviewRule
 
 
 @admin.register(ReviewRule)
-class ReviewRuleAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, ModelAdmin):
+class ReviewRuleAdmin(
+    AccountRows, RecentFactorToChange, DraftedChanges, JournaledAdmin, ModelAdmin
+):
+    draft_kind = ReviewKind.RULE
     list_display = (
         "kind",
         "account",
@@ -25,3 +29,6 @@ class ReviewRuleAdmin(AccountRows, RecentFactorToChange, JournaledAdmin, ModelAd
     list_select_related = ("account",)
     fields = ("kind", "account", "symbol", "strategy", "notional_above")
     sortable_by = ()
+
+    def loosens(self, before: ReviewRule | None, after: ReviewRule | None) -> bool:
+        return before is not None and (after is None or not after.covers(before))

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/people/changedraft/"
 ACCOUNTS = "/admin/exchanges/exchangeaccount/"
 LIMITS = "/admin/orders/risklimit/"
+RULES = "/admin/orders/reviewrule/"
 GRANTS = "/admin/people/accountgrant/"
 CONFIRMED = {"confirmed": "yes", "reason": "checked by hand", "draft_reason": "checked by hand"}
 
@@ -151,6 +152,19 @@ def has_live(account: ExchangeAccount) -> bool:
     return ExchangeAccount.objects.filter(name="big", environment="live").exists()
 
 
+def make_rule(account: ExchangeAccount) -> None:
+    ReviewRule.objects.create(kind="key", account=account)
+
+
+def ask_for_no_rule(client: Client, account: ExchangeAccount) -> Any:
+    key = ReviewRule.objects.get(kind="key").pk
+    return client.post(f"{RULES}{key}/delete/", {"post": "yes", **CONFIRMED}, follow=True)
+
+
+def has_no_rule(account: ExchangeAccount) -> bool:
+    return not ReviewRule.objects.filter(kind="key").exists()
+
+
 KINDS = {
     "resume": Kind(
         *("resume", halt, ask_to_resume),
@@ -179,6 +193,11 @@ KINDS = {
         lambda account: AccountGrant.objects.create(
             account=account, role=Group.objects.get(name="Auditor")
         ),
+        role="Administrator",
+    ),
+    "rule": Kind(
+        *("rule", make_rule, ask_for_no_rule, has_no_rule),
+        lambda account: ReviewRule.objects.filter(kind="key").update(account=None),
         role="Administrator",
     ),
     "live account": Kind(
@@ -374,6 +393,28 @@ def test_what_tightens__never_waits(demo: ExchangeAccount) -> None:
     boss.post(f"{ACCOUNTS}add/", {"name": "sim", "exchange": "binance", "environment": "simulator"})
     assert ExchangeAccount.objects.filter(name="sim").exists()
     assert not ChangeDraft.objects.exists()
+
+
+def test_a_wider_rule__never_waits_and_a_narrower_one_does(demo: ExchangeAccount) -> None:
+    ReviewRule.objects.create(kind="rule")
+    rule = ReviewRule.objects.create(kind="order", account=demo, symbol="BTCUSDT", notional_above=9)
+    boss = person("boss", KINDS["rule"])
+    wide = {"kind": "order", "account": demo.pk, "symbol": "", "notional_above": "8"}
+    boss.post(f"{RULES}{rule.pk}/change/", wide)
+    rule.refresh_from_db()
+    assert (rule.symbol, rule.notional_above) == ("", 8)
+    assert not ChangeDraft.objects.exists()
+    for narrow in (
+        {"notional_above": "9"},
+        {"symbol": "ETHUSDT"},
+        {"strategy": "grid"},
+        {"kind": "resume", "notional_above": ""},
+        {"account": ExchangeAccountFactory().pk},
+    ):
+        boss.post(f"{RULES}{rule.pk}/change/", {**wide, **narrow, **CONFIRMED})
+        rule.refresh_from_db()
+        assert str(rule) == f"order {demo} > {rule.notional_above}"
+    assert ChangeDraft.objects.count() == 5
 
 
 def test_limits_deleted_together__only_those_that_loosen_wait(demo: ExchangeAccount) -> None:
