@@ -25,7 +25,7 @@ from orders.reconciliation.adopt import store_report
 from orders.reconciliation.counts import RunCounts
 from orders.reconciliation.diff import RESET_SAMPLE, looks_reset
 from orders.reconciliation.pages import PAGE, is_last, next_id, trade_ids, unreadable_ids
-from orders.reconciliation.questions import ask_for
+from orders.reconciliation.questions import FAILURES_IN_A_ROW, ask_for
 from orders.reconciliation.symbols import gone_symbols, note_answer, one_symbol
 from orders.reconciliation.unreadable import note_reading, postpone, resting_subjects
 from orders.recording.attempts import is_about
@@ -35,7 +35,6 @@ log = structlog.get_logger(__name__)
 # Up to so many orders of a symbol are queried one by one.
 FEW = 5
 _MOST_PAGES = 30
-_FAILURES_IN_A_ROW = 3
 _MORE_LAGS_BEFORE_RESET = 3
 _WINDOW = timedelta(hours=24)  # of one question by time
 _EARLIER = timedelta(seconds=2)
@@ -102,7 +101,7 @@ class Behind:
                 self._ask(attempt)
             except OutcomeUnknown as error:
                 failures += 1
-                if failures >= _FAILURES_IN_A_ROW:
+                if failures >= FAILURES_IN_A_ROW:
                     raise  # It is the exchange, and not this order.
                 self.failed[subject] = str(error)
                 continue
@@ -184,9 +183,13 @@ class Behind:
         if len(lacking) > FEW:
             since = min(_unknown_since(row, report) for row, report in lacking)
             numbers = {row.exchange_order_id for row, _ in lacking}
-            for fill in trades_since(self.account, self.gateway, symbol, since):
-                if fill.exchange_order_id in numbers:
-                    trades.setdefault(fill.exchange_order_id, []).append(fill)
+            try:
+                for fill in trades_since(self.account, self.gateway, symbol, since):
+                    if fill.exchange_order_id in numbers:
+                        trades.setdefault(fill.exchange_order_id, []).append(fill)
+            except OutcomeUnknown as error:
+                # The orders show that they lack trades, and the sweep asks for each one's.
+                log.warning("trades_not_read", symbol=symbol, error=str(error))
         for row, report in found:
             leases.renew()
             fills = tuple(trades.get(row.exchange_order_id, ()))

@@ -20,7 +20,7 @@ from exchanges import clock
 from exchanges.binance.gateway import Gateway
 from exchanges.binance.registry import get_gateway
 from exchanges.db import leases
-from exchanges.errors import OrderRejected
+from exchanges.errors import OutcomeUnknown
 from exchanges.models import ExchangeAccount
 from exchanges.trading_state import halt_trading
 from exchanges.types import OrderReport, Rows, Side, Unreadable, plain
@@ -29,8 +29,8 @@ from orders.reconciliation.adopt import apply_reports, exchange_key
 from orders.reconciliation.behind import Behind
 from orders.reconciliation.counts import RunCounts
 from orders.reconciliation.diff import Difference, OurOrder, Step, compare_open_orders
-from orders.reconciliation.questions import fetch_missing_fills
-from orders.reconciliation.symbols import note_trouble, one_symbol
+from orders.reconciliation.questions import Failures, fetch_missing_fills
+from orders.reconciliation.symbols import one_symbol
 from orders.reconciliation.unreadable import look_again, note_reading
 from orders.recording.breaks import open_account_break, open_break
 from orders.recording.plan import attempt_state
@@ -88,7 +88,10 @@ def list_open_orders(run: Run) -> Rows[OrderReport]:
     apart: list[Unreadable] = []
     for symbol in symbols:
         with one_symbol(run.account, symbol):
-            rows_of_symbol = run.gateway.fetch_open_orders(symbol)
+            try:
+                rows_of_symbol = run.gateway.fetch_open_orders(symbol)
+            except OutcomeUnknown:
+                return run.gateway.fetch_open_orders()  # perhaps only this symbol's list fails
             found += rows_of_symbol
             apart += rows_of_symbol.unreadable
     return Rows(found, apart)
@@ -151,17 +154,15 @@ def _compare_terms(
 ) -> list[Difference]:
     """Compare the terms of each listed order with ours, and fetch the trades that ours lack."""
     actions, differences = compare_open_orders(book, listed, untouched_since=run.stable_before)
+    failures = Failures()
     for action in actions:
         if action.step is not Step.FETCH_FILLS:
             continue
         leases.renew()
         attempt = attempts[action.key]
         before = attempt.order.version
-        try:
+        with one_symbol(run.account, attempt.symbol), failures.one(attempt):
             _complete_fills(run, attempt)
-        except OrderRejected as error:
-            if not note_trouble(run.account, attempt.symbol, error):
-                raise
         run.counts.changed += attempt.order.version != before
     return differences
 

@@ -17,7 +17,7 @@ from django.db.models import F
 from exchanges import clock
 from exchanges.binance.registry import get_gateway
 from exchanges.db.leases import do_once
-from exchanges.errors import NotSent
+from exchanges.errors import NotSent, OrderRejected, OutcomeUnknown
 from exchanges.models import ExchangeAccount, SymbolCatchUp
 from exchanges.types import OrderReport, Rows, from_ms
 from orders import book_identity
@@ -138,10 +138,15 @@ def read_on(account: ExchangeAccount) -> None:
 
     Needed while the account's stream is down. A few symbols at a time, 20 request weights each.
     """
-    rows = SymbolCatchUp.objects.filter(account=account, read_until__isnull=False)
+    rows = SymbolCatchUp.objects.filter(account=account, read_until__isnull=False, failed_looks=0)
     rows = rows.order_by(F("caught_up_at").asc(nulls_first=True), "pk")
-    for symbol in rows.values_list("symbol", flat=True)[:SYMBOLS_AT_ONCE]:
-        catch_up_symbol(account, symbol, include_external=True)
+    for symbol in list(rows.values_list("symbol", flat=True)[:SYMBOLS_AT_ONCE]):
+        try:
+            catch_up_symbol(account, symbol, include_external=True)
+        except (OrderRejected, OutcomeUnknown) as error:
+            # The comparison looks at it again, with growing pauses, and opens its break.
+            rows.filter(symbol=symbol).update(failed_looks=1, looked_at=clock.now())
+            log.warning("history_failed", account=account.name, symbol=symbol, error=str(error))
 
 
 def _log(account: ExchangeAccount, symbol: str, caught_up: CatchUp) -> None:

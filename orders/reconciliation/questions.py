@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
 from exchanges.binance.gateway import Gateway
 from exchanges.binance.json_fields import numbered
 from exchanges.binance.registry import get_gateway
-from exchanges.errors import OrderNotFound
+from exchanges.errors import OrderNotFound, OutcomeUnknown
 from exchanges.models import ExchangeAccount
 from exchanges.types import OrderReport, Unreadable
 from orders.models import ExchangeOrder, Order
@@ -16,7 +22,10 @@ from orders.recording.apply import apply_fills
 from orders.recording.attempts import is_about
 from orders.recording.plan import attempt_state
 
+log = structlog.get_logger(__name__)
+
 _MAX_PAGES = 100
+FAILURES_IN_A_ROW = 3
 
 
 def ask_for(gateway: Gateway, attempt: ExchangeOrder) -> OrderReport:
@@ -58,11 +67,35 @@ def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
     return attempt.order
 
 
+@dataclass(slots=True)
+class Failures:
+    """Count the questions in a row that failed. A few of them stop only their orders."""
+
+    in_a_row: int = 0
+
+    @contextmanager
+    def one(self, attempt: ExchangeOrder) -> Iterator[None]:
+        """Ask about one order in this block. Raise its error if it is the exchange that fails.
+
+        The order's next check stays, so the sweep asks again.
+        """
+        try:
+            yield
+        except OutcomeUnknown as error:
+            self.in_a_row += 1
+            if self.in_a_row >= FAILURES_IN_A_ROW:
+                raise
+            order = numbered(attempt.symbol, attempt.exchange_order_id)
+            log.warning("trades_not_read", order=order, error=str(error))
+        else:
+            self.in_a_row = 0
+
+
 def complete_fills(account: ExchangeAccount) -> None:
     """Fetch the trades that this account's orders lack, instead of waiting for the stream."""
-    gateway = get_gateway(account)
+    gateway, failures = get_gateway(account), Failures()
     rows = ExchangeOrder.objects.filter(account=account, order__next_check_at__isnull=False)
     for attempt in rows.exclude(exchange_order_id="").select_related("order"):
         if attempt_state(attempt).has_fill_gap:
-            with one_symbol(account, attempt.symbol):
+            with one_symbol(account, attempt.symbol), failures.one(attempt):
                 fetch_missing_fills(gateway, attempt)

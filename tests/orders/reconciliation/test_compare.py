@@ -26,9 +26,11 @@ from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
 from orders.reconciliation import histories, unreadable
 from orders.reconciliation.account import reconcile_account
 from orders.reconciliation.histories import overdue_accounts, read_history
-from orders.reconciliation.history import catch_up_symbol
+from orders.reconciliation.history import catch_up_symbol, read_on
 from orders.reconciliation.open_orders import sync_open_orders
 from orders.recording.apply import apply_report
+from orders.stream.apply import StreamApplier
+from orders.sweep import resolve_unconfirmed
 from tests.factories import ExchangeAccountFactory
 from tests.fakes import METHODS, FakeExchange
 
@@ -394,6 +396,92 @@ def test_compare__an_order_that_cannot_be_asked_for_rests_and_stops_only_itself(
     compare(owner)
     bad.refresh_from_db()
     assert (bad.status, open_breaks()) == ("FILLED", [])
+
+
+def busy(**which: str) -> Answer:
+    """Refuse questions with these parameters like an exchange that is busy."""
+
+    def answer(given: dict[str, str]) -> HttpResult | None:
+        asked = all(given.get(name) == value for name, value in which.items())
+        return refused(-1000, "busy", 500) if asked else None
+
+    return answer
+
+
+def test_sync__a_symbol_whose_list_fails_stops_only_itself(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    now = clock.now()
+    StreamState.objects.create(account=owner, alive_at=now, in_sync_since=now)
+    submit("i-1", "ETHUSDT")
+    other = submit("i-2")
+    exchange.fill(client_id(other))
+    intercept(exchange, "fetch_open_orders", busy(symbol="ETHUSDT"))
+    sync_open_orders(owner)
+    assert_compared(owner, now)
+    other.refresh_from_db()
+    assert (other.status, open_breaks()) == ("FILLED", [])
+
+
+def test_compare__trades_that_cannot_be_asked_for_stop_only_their_order(
+    owner: ExchangeAccount,
+    exchange: FakeExchange,
+    compare: Callable[[ExchangeAccount], dict[str, int]],
+) -> None:
+    bad, good = submit("i-1"), submit("i-2")
+    number = bad.exchange_orders.get().exchange_order_id
+    for order in (bad, good):
+        exchange.fill(client_id(order), "0.004")
+    stop = intercept(exchange, "fetch_trades", busy(orderId=number))
+    began_at = clock.now()
+    for _ in range(2):
+        compare(owner)
+    StreamApplier(owner).connected(clock.now())
+    assert_compared(owner, began_at)
+    assert StreamState.objects.get().in_sync_since is not None
+    assert set(Fill.objects.values_list("order__intent_id", flat=True)) == {"i-2"}
+    stop()
+    StreamApplier(owner).connected(clock.now())
+    assert Fill.objects.count() == 2
+    assert open_breaks() == []
+
+
+def test_sync__a_symbol_whose_trades_cannot_be_read_in_bulk_stops_only_itself(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    many_open_orders(owner, 10, filled_by=exchange)
+    stop = intercept(exchange, "fetch_trades", busy(symbol="BTCUSDT"))
+    began_at = clock.now()
+    sync_open_orders(owner)
+    assert_compared(owner, began_at)
+    assert (Order.objects.filter(status="FILLED").count(), Fill.objects.count()) == (10, 0)
+    assert Order.objects.filter(next_check_at__isnull=False).count() == 10
+    stop()
+    Order.objects.update(next_check_at=clock.now())
+    resolve_unconfirmed()
+    assert Fill.objects.count() == 10
+
+
+@pytest.mark.parametrize(
+    "answer", [refused(-1000, "busy", 500), refused(-1121, "Invalid symbol.")], ids=["busy", "gone"]
+)
+def test_read_on__a_history_that_cannot_be_read_holds_up_no_other(
+    owner: ExchangeAccount, exchange: FakeExchange, answer: HttpResult
+) -> None:
+    for symbol in ("ETHUSDT", "BTCUSDT"):  # the first one was read longest ago
+        SymbolCatchUp.objects.create(account=owner, symbol=symbol, read_until=0)
+    place_by_hand(owner, "by-hand")
+    intercept(
+        exchange,
+        "fetch_all_orders",
+        lambda given: answer if given.get("symbol") == "ETHUSDT" else None,
+    )
+    read_on(owner)
+    assert Order.objects.get().status == "NEW"
+    del exchange.calls[:]
+    read_on(owner)
+    asked = [given["symbol"] for given in exchange.calls_of("fetch_all_orders")]
+    assert asked == ["BTCUSDT"], "the other rests"
 
 
 def test_compare__an_exchange_that_answers_nothing_is_no_verdict_about_orders(
