@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
@@ -146,6 +147,14 @@ class Actor(Faults):
         self.world.spawn_person(what, patiently)
 
     # -- people
+
+    def _new_account(self, about: dict[str, Any]) -> None:
+        def add() -> None:
+            self.world.add_account(about["name"])
+            for pause, order in about["orders"]:
+                self.world.scheduler.after(pause, partial(self._submit, dict(order)))
+
+        self._bot("account", add)
 
     def _limits(self, about: dict[str, Any]) -> None:
         for account in ExchangeAccount.objects.all():

@@ -33,6 +33,7 @@ NARROW: tuple[Profile, ...] = (
     Profile("late words", (3, 4), {"late_word": 3.0, "fill": 4.0, "cancel": 2.0}, markets=0.0),
     Profile("lost events", (2, 4), {"stream_fault": 5.0, "fill": 5.0}, markets=0.0),
     Profile("names again", (3, 4), {"hand_reuse": 5.0}, markets=1.0),
+    Profile("new account", (2, 3), {"new_account": 0.99, "crash": 3.0, "call_fault": 2.0}),
     Profile("early cancels", (3, 4), {"early_cancel": 4.0}),
     Profile("lost cancels", (3, 4), {"cancel_fault": 5.0, "cancel": 5.0}, markets=0.0),
     Profile("short outages", (3, 4), {"database_away": 2.0}),

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tests.simulation.words import in_words
-from tests.simulation.world import WORKERS
+from tests.simulation.world import NEW_ACCOUNT, WORKERS
 
 STORY_SECONDS = 30.0
 SYMBOL_PRICES = {"BTCUSDT": 60_000.0, "ETHUSDT": 2_400.0}
@@ -235,6 +235,15 @@ def _reset(chance: Random, intents: Intents) -> Step:
     return Step(max(at, 4.0), "reset", {"after": chance.choice((0.5, 4.0, 15.0, 60.0))})
 
 
+def _new_account(chance: Random, intents: Intents) -> Step:
+    """Add an account, and let a bot place orders on it soon."""
+    orders = []
+    for number in range(chance.randint(1, 4)):
+        about = make_intent(chance, NEW_ACCOUNT, f"new-{number}", 0.5)
+        orders.append((chance.choice((0.0, 0.1, 2.0, 6.0)), about))
+    return Step(chance.uniform(1.0, 15.0), "new_account", {"name": NEW_ACCOUNT, "orders": orders})
+
+
 def _late_reset(chance: Random, intents: Intents) -> Step:
     """Let the exchange lose all its orders amid the story, and a person notice it much later."""
     return Step(chance.uniform(8.0, 16.0), "reset", {"after": chance.choice((15.0, 60.0))})
@@ -374,6 +383,7 @@ MAKERS: dict[str, Maker] = {
     "lost_and_amended": _lost_and_amended,
     "lost_in_flight": _lost_in_flight,
     "lost_claim": _lost_claim,
+    "new_account": _new_account,
     "reset": _reset,
     "late_reset": _late_reset,
     "clock_drift": _on_process("clock_drift", "rate", -100, -20, 20, 100),

@@ -98,6 +98,7 @@ PROFILES: dict[str, Profile] = {
                 "crash": 1.0,
                 "lag": 0.7,
                 "lost_and_amended": 0.7,
+                "new_account": 0.5,
             },
         ),
         Profile(

@@ -78,6 +78,11 @@ def _halt(about: About) -> str:
     return f"a person halts {name}{cancels}, and resumes after {about['for']} s"
 
 
+def _new_account(about: About) -> str:
+    said = "".join(f"; {pause} s later {_submit(order)}" for pause, order in about["orders"])
+    return f"a person adds the account {about['name']}{said}"
+
+
 def _review(about: About) -> str:
     if about["verdict"] == "nothing":
         return f"a second person leaves {_order(about)} alone"
@@ -117,6 +122,7 @@ _WORDS: Mapping[str, Callable[[About], str]] = {
     "lost_and_amended": _of_order(
         "{order} loses its answer, all streams are mute, and somebody amends it by hand"
     ),
+    "new_account": _new_account,
     "review_rule": _plain("a second person must release each order worth more than {above}"),
     "review": _review,
     "reset": _plain(

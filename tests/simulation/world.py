@@ -28,6 +28,7 @@ from tests.simulation.replaced import RedisIsAway
 from tests.simulation.scheduler import Killed, Process, Scheduler
 
 ACCOUNTS = ("alpha", "beta")
+NEW_ACCOUNT = "gamma"  # added in the middle of some stories
 BALANCES = {"USDT": "200000", "BTC": "2", "ETH": "20"}
 #: So little that orders compete for it.
 FEW_BALANCES = {"USDT": "2000", "BTC": "0.025", "ETH": "0.6"}
@@ -79,6 +80,8 @@ class World:
         self.redis_is_away = False
         self.ears = Ears(self.scheduler)
         self.processes: dict[str, Process] = {}
+        self.accounts = list(ACCOUNTS)
+        self.followers: list[Follower] = []  # of the listener that runs
         self.failures: list[str] = []
         self.marks: set[str] = set()
         self.faults_are_over = False
@@ -94,8 +97,9 @@ class World:
     def begin(self) -> None:
         """Make the accounts and start every process."""
         self.database.begin(self.scheduler)
-        for name in ACCOUNTS:
+        for name in (*ACCOUNTS, NEW_ACCOUNT):
             self.exchange.add(name)
+        for name in ACCOUNTS:
             ExchangeAccount.objects.create(name=name, environment=Environment.SIMULATOR)
         connections.close_all()
         for name in WORKERS:
@@ -111,10 +115,28 @@ class World:
 
     def start_listener(self) -> None:
         process = self._new_process("listener")
-        followers = [Follower(self.scheduler, self.exchange, process, name) for name in ACCOUNTS]
-        for follower in followers:
-            self.scheduler.spawn(f"listener/{follower.name}", process, follower.run)
+        followers: list[Follower] = []
+        self.followers = followers
+        for name in self.accounts:
+            self._follow(name)
         self.scheduler.spawn("listener/beat", process, lambda: beat(self.scheduler, followers))
+
+    def _follow(self, name: str) -> None:
+        """Let the listener follow the stream of this account, unless it does so or is dead."""
+        process = self.processes["listener"]
+        if process.is_dead or any(own.name == name for own in self.followers):
+            return
+        follower = Follower(self.scheduler, self.exchange, process, name)
+        self.followers.append(follower)
+        self.scheduler.spawn(f"listener/{name}", process, follower.run)
+
+    def add_account(self, name: str) -> None:
+        """Add an account while everything runs. The listener finds it within some seconds."""
+        ExchangeAccount.objects.get_or_create(name=name, environment=Environment.SIMULATOR)
+        if name not in self.accounts:
+            self.accounts.append(name)
+        self.marks.add("new account")
+        self.scheduler.after(self.chance.uniform(0.5, 5.0), lambda: self._follow(name))
 
     def start_beat(self, name: str) -> None:
         process = self._new_process(name)
