@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -72,6 +72,7 @@ class Failures:
     """Count the questions in a row that failed. A few of them stop only their orders."""
 
     in_a_row: int = 0
+    attempts: list[ExchangeOrder] = field(default_factory=list)
 
     @contextmanager
     def one(self, attempt: ExchangeOrder) -> Iterator[None]:
@@ -85,6 +86,7 @@ class Failures:
             self.in_a_row += 1
             if self.in_a_row >= FAILURES_IN_A_ROW:
                 raise
+            self.attempts.append(attempt)
             order = numbered(attempt.symbol, attempt.exchange_order_id)
             log.warning("trades_not_read", order=order, error=str(error))
         else:
@@ -92,10 +94,22 @@ class Failures:
 
 
 def complete_fills(account: ExchangeAccount) -> None:
-    """Fetch the trades that this account's orders lack, instead of waiting for the stream."""
-    gateway, failures = get_gateway(account), Failures()
+    """Fetch the trades that this account's orders lack, instead of waiting for the stream.
+
+    An order whose question failed is asked for once more, and then left to the sweep.
+    """
     rows = ExchangeOrder.objects.filter(account=account, order__next_check_at__isnull=False)
-    for attempt in rows.exclude(exchange_order_id="").select_related("order"):
-        if attempt_state(attempt).has_fill_gap:
-            with one_symbol(account, attempt.symbol), failures.one(attempt):
-                fetch_missing_fills(gateway, attempt)
+    rows = rows.exclude(exchange_order_id="").select_related("order")
+    lacking = [attempt for attempt in rows if attempt_state(attempt).has_fill_gap]
+    _fetch_fills(account, _fetch_fills(account, lacking))
+
+
+def _fetch_fills(
+    account: ExchangeAccount, attempts: Sequence[ExchangeOrder]
+) -> list[ExchangeOrder]:
+    """Fetch the missing trades of each attempt. Return those whose question failed."""
+    gateway, failures = get_gateway(account), Failures()
+    for attempt in attempts:
+        with one_symbol(account, attempt.symbol), failures.one(attempt):
+            fetch_missing_fills(gateway, attempt)
+    return failures.attempts
