@@ -284,6 +284,7 @@ GUARDS: tuple[Guard, ...] = (
         "reservation of money",
         "little money",
         lambda: (("orders.placing.claim:_reservation", lambda *_, **__: ()),),
+        seed=3,
     ),
     Guard(
         "end of a reservation",
@@ -302,6 +303,7 @@ GUARDS: tuple[Guard, ...] = (
         "merge: a later stage wins",
         "late words",
         lambda: (("orders.recording.merge:_stage_word", _first_word_stays),),
+        seed=6,
     ),
     Guard(
         "merge: a filled quantity never falls",
@@ -402,6 +404,7 @@ GUARDS: tuple[Guard, ...] = (
         "outbox: notices are sent again",
         "notices",
         lambda: (("orders.notifications.outbox:sweep", lambda: {"sent": 0, "forgotten": 0}),),
+        seed=4,
     ),
     Guard(
         "outbox: the oldest notice first",
@@ -412,16 +415,19 @@ GUARDS: tuple[Guard, ...] = (
                 _claim_text().replace("ORDER BY n.id LIMIT 1", "ORDER BY n.id DESC LIMIT 1"),
             ),
         ),
+        seed=10,
     ),
     Guard(
         "the younger of two live orders is canceled",
         "doubles",
         lambda: (("orders.sweep:_cancel_surplus", lambda gateway, order: order),),
+        seed=2,
     ),
     Guard(
         "a double opens a break",
         "doubles",
         lambda: (("orders.recording.apply:open_break", _nothing),),
+        seed=2,
     ),
     Guard(
         "lock on the journal's head",
