@@ -395,10 +395,7 @@ GUARDS: tuple[Guard, ...] = (
     Guard(
         "a gone row begins again",
         "lost in flight",
-        lambda: (
-            ("orders.db_retry:is_database_away", _without_gone_rows()),
-            ("backoffice.durable_tasks:is_database_away", _without_gone_rows()),
-        ),
+        lambda: (("orders.db_retry:is_database_away", _without_gone_rows()),),
     ),
     Guard(
         "outbox: notices are sent again",
