@@ -36,18 +36,18 @@ def cancel_each(
     *,
     requested_by: str,
     reason: str,
-    seconds: float = TIME_LIMIT_SECONDS,
+    seconds: float | None = None,
 ) -> list[CancelResult]:
     """Cancel each order. A failure of one does not stop the others.
 
     All requests are recorded first, so that none is lost whatever happens to this process.
-    An exchange that doesn't answer costs a timeout per order. After `seconds` the remaining
-    cancels are only recorded, and the sweep sends them.
+    An exchange that doesn't answer costs a timeout per order. After `seconds` (default:
+    `TIME_LIMIT_SECONDS`) the remaining cancels are only recorded, and the sweep sends them.
     """
     orders = list(orders)
     since = _last_events(orders)
     _record_requests(orders, requested_by=requested_by, reason=reason)
-    give_up_at = clock.monotonic() + seconds
+    give_up_at = clock.monotonic() + (TIME_LIMIT_SECONDS if seconds is None else seconds)
     return [
         _cancel_one(
             order,

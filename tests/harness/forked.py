@@ -96,6 +96,9 @@ def _run(argv: Sequence[str], log: str, env: Mapping[str, str], cwd: str) -> Non
     if program == sys.executable and arguments[0] == "-m":
         sys.argv, sys.path[0] = arguments[1:], cwd
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif program == sys.executable and arguments[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *arguments[2:]], cwd
+        exec(arguments[1], {"__name__": "__main__"})
     elif program == sys.executable:
         sys.argv, sys.path[0] = arguments, str(Path(cwd, arguments[0]).parent)
         runpy.run_path(arguments[0], run_name="__main__")

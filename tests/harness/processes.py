@@ -111,11 +111,14 @@ class ChildProcess:
         embedded.signal_group(self.running, signal_number)
 
     def _is_ready(self) -> bool:
-        if not self.is_alive:
+        is_alive = self.is_alive
+        if self.ready in self.output():
+            return True
+        if not is_alive:
             raise RuntimeError(
                 f"{self.name} ended before it was ready:\n{embedded.tail(self.log, 40)}"
             )
-        return self.ready in self.output()
+        return False
 
 
 class ProcessFactory:

@@ -22,7 +22,7 @@ def restore_backup(backup: Backup, *, disconnect: bool) -> None:
     """Put the older copy in place, with or without cutting the connections of other processes."""
     if disconnect:
         disconnect_others()
-    with transaction.atomic():
+    with transaction.atomic(), as_a_restore():
         tables = [model._meta.db_table for model in our_models()]
         with connection.constraint_checks_disabled():
             for statement in connection.ops.sql_flush(no_style(), tables):
@@ -54,7 +54,8 @@ def our_models() -> list[type[Model]]:
         model for app in ("exchanges", "orders") for model in apps.get_app_config(app).get_models()
     ]
     for model in models:  # grows meanwhile, and so finds what refers to the added ones, too
-        for relation in model._meta.related_objects:
-            if relation.related_model not in models:
-                models.append(relation.related_model)
+        for field in model._meta.get_fields(include_hidden=True):
+            other = field.related_model if field.auto_created else None
+            if other is not None and other not in models:
+                models.append(other)
     return models

@@ -49,7 +49,10 @@ def parameters(model_admin: Any, user: Any) -> set[str]:
 
 @pytest.mark.filterwarnings("ignore:.*naive datetime")
 @pytest.mark.parametrize("model_admin", [*lists()])
-def test_lists__no_value_in_an_address_breaks_them(admin_client: Client, model_admin: Any) -> None:
+@pytest.mark.parametrize("values", [HOSTILE[:2], pytest.param(HOSTILE[2:], marks=pytest.mark.long)])
+def test_lists__no_value_in_an_address_breaks_them(
+    admin_client: Client, model_admin: Any, values: tuple[str, ...]
+) -> None:
     OrderFactory(account=ExchangeAccountFactory(name="demo"))
     user = admin_client.get(reverse("admin:index")).wsgi_request.user
     opts = model_admin.model._meta
@@ -57,7 +60,7 @@ def test_lists__no_value_in_an_address_breaks_them(admin_client: Client, model_a
     admin_client.raise_request_exception = False
     broken = []
     for name in sorted(parameters(model_admin, user)):
-        for value in HOSTILE:
+        for value in values:
             response = admin_client.get(address, {name: value})
             if response.status_code >= 500:
                 broken.append((name, value[:20]))
@@ -76,7 +79,8 @@ def test_lists__refuse_a_lookup_that_no_filter_declares(
     for name in declared - {SEARCH_VAR, ORDER_VAR, PAGE_VAR}:
         assert admin_client.get(address, {name: "1"}).status_code in (200, 302), name
     columns = [field.name for field in opts.concrete_fields]
-    lookups = [f"{name}{end}" for name in columns for end in ("__regex", "__gt", "__contains")]
+    ends = ("__regex", "__gt", "__contains")
+    lookups = [f"{name}{ends[number % 3]}" for number, name in enumerate(columns)]
     for lookup in (*lookups, "account__trading_state_reason__regex", "nothing__regex"):
         # The page of the global halt has no list.
         answer = 302 if opts.model_name == "tradinghalt" else 400

@@ -90,7 +90,7 @@ def test_factor__is_needed_wherever_a_live_account_exists(pat: User, settings: S
     for client in (early, signed_in(pat)):
         sent = client.get("/admin/", follow=True)
         assert sent.redirect_chain[-1][0] == "/admin/my-sign-in/"
-        assert "needs a second factor here" in sent.content.decode()
+        assert "need a second factor here" in sent.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_administrator__resets_a_lost_factor(pat: User) -> None:
     waiting = signed_in(pat)
     boss = signed_in(User.objects.create_superuser("boss"))
     address = f"/admin/auth/user/{pat.pk}/reset-factor/"
-    assert "Take all authenticator apps" in boss.get(address).content.decode()
+    assert "Remove all authenticator apps" in boss.get(address).content.decode()
     assert factors.has_factor(pat)
     boss.post(address, {"confirmed": "yes"})
     assert not factors.has_factor(pat)

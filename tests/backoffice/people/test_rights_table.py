@@ -49,7 +49,7 @@ ANYBODY = "anybody"  # the whole staff
 # The first pattern that fits an address counts. A permission, or several that are all needed.
 NEEDS: list[tuple[str, str]] = [
     (r"second-factor/|my-sign-in/|passkeys/|login/|password_change/|jsi18n/|r/", ANYBODY),
-    (r"live/|stop/ask/|search/|i18n/|bulk/", ANYBODY),
+    (r"live/|stop/ask/|search/|i18n/|bulk/|tour/", ANYBODY),
     (r"autocomplete/", NOBODY),  # without the name of a field
     (r"$|(people|exchanges|orders|desk|auth)/$|nothing-here$", ANYBODY),
     (r"stop/", "exchanges.halt_trading"),
