@@ -47,7 +47,7 @@ test: .venv/.dev ## the suite
 test-long: test-seeds test-stories ## the scenarios that take minutes
 
 # The long tests that only compute.
-SEEDED := tests/exchanges/simulator/engine tests/simulation
+SEEDED := tests/exchanges/simulator/engine tests/simulation tests/backoffice/desk/test_hostile_addresses.py
 # Pytest's 5: ARGS chose none of these.
 NONE_OF_THESE = [ $$? -eq 5 ]
 

@@ -12,8 +12,8 @@ from django.db import models
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.functional import keep_lazy_text
-from django.utils.html import format_html
-from django.utils.text import capfirst
+from django.utils.html import format_html, format_html_join
+from django.utils.text import Truncator, capfirst
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
@@ -188,13 +188,32 @@ def duration(span: timedelta) -> str:
 
 
 def pretty(details: Any) -> str:
-    """Return JSON as escaped HTML, on one line if it fits, otherwise indented."""
+    """Return JSON as escaped HTML: on one line if it fits, else folded, a row for each field."""
     if not details:
         return EMPTY
     text = json.dumps(details, ensure_ascii=False)
-    if len(text) > ONE_LINE:
-        text = json.dumps(details, indent=2, ensure_ascii=False)
-    return format_html('<pre class="desk-json">{}</pre>', text)
+    if len(text) <= ONE_LINE:
+        return format_html('<pre class="desk-json">{}</pre>', text)
+    fields = details if isinstance(details, dict) else {"": details}
+    plain = [f"{name} {value}" for name, value in fields.items() if _is_plain(value)]
+    pairs = ((name, _value(value)) for name, value in fields.items())
+    rows = format_html_join("", "<dt>{}</dt><dd>{}</dd>", pairs)
+    return format_html(
+        '<details class="desk-fold"><summary>{}</summary><dl>{}</dl></details>',
+        Truncator(", ".join(plain) or text).chars(ONE_LINE),
+        rows,
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, dict | list)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, indent=None if _is_plain(value) else 2, ensure_ascii=False)
+    return text if _is_plain(value) else format_html('<pre class="desk-json">{}</pre>', text)
 
 
 def stream_label(account: ExchangeAccount) -> str:
