@@ -20,6 +20,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
+from backoffice.people import drafts
 from backoffice.people.models import AccountGrant, ChangeDraft, JournalEntry, LinkedLogin
 from backoffice.people.roles import setup_roles
 from exchanges import clock, trading_state
@@ -709,3 +710,18 @@ def test_an_unsafe_key__without_a_rule_needs_one_superuser(unsafe: ExchangeAccou
         stdout=StringIO(),
     )
     assert state(unsafe) == "ACTIVE"
+
+
+def test_publish__refuses_the_maker_even_without_a_page(demo: ExchangeAccount) -> None:
+    """The page asks as well, but any other caller must meet the same rule."""
+    anna = User.objects.create_superuser("anna")
+    draft = drafts.make(
+        ChangeDraft(kind=ReviewKind.RESUME, account=demo, act="resume", reason="calm", maker="anna")
+    )
+    applied: list[bool] = []
+
+    with pytest.raises(drafts.NotPublished):
+        drafts.publish(draft, checker=anna, reason="mine", apply=lambda: applied.append(True))
+
+    assert applied == []
+    assert ChangeDraft.objects.get().state == "waiting"
