@@ -45,15 +45,37 @@ def database_settings(url: str, limits: SessionLimits | None = None) -> dict[str
         database: dict[str, Any] = environ.Env.db_url_config(url)
     except ValueError:  # its text may show the password
         raise ImproperlyConfigured(f"DATABASE_URL is not a well-formed URL, {_FORM}.") from None
+    several = _several_hosts(url)
+    database |= several
     database["ENGINE"] = "backoffice.postgres"
     # Outside the web process a connection lives as long as it is healthy.
     is_kept = is_on("kept_connections") and not _serves_web
     database["CONN_MAX_AGE"] = None if is_kept else 0
     database["CONN_HEALTH_CHECKS"] = True
-    options = {**limits.libpq(), **database.get("OPTIONS", {})}  # the URL's own win
+    # A replica among several servers answers, but takes no orders.
+    usual = {"target_session_attrs": "read-write"} if several else {}
+    options = {**usual, **limits.libpq(), **database.get("OPTIONS", {})}  # the URL's own win
     options |= {"session": limits.session(), "answer_seconds": limits.answer_seconds}
     options["reserved"] = limits.reserved
     if _serves_web:
         options["pool"] = limits.pool()
     database["OPTIONS"] = options
     return database
+
+
+def _several_hosts(url: str) -> dict[str, str]:
+    """Return host and port of each server if the URL names several, separated by commas.
+
+    `django-environ` leaves out a missing port, and libpq would take a later host's port for it.
+    """
+    netloc = url.partition("://")[2].partition("?")[0].partition("/")[0]
+    pairs = [host.partition(":") for host in netloc.rpartition("@")[2].split(",")]
+    if len(pairs) == 1:
+        return {}
+    ports = [port or "5432" for _, _, port in pairs]
+    if not all(host for host, _, _ in pairs) or not all(map(str.isdecimal, ports)):
+        raise ImproperlyConfigured(
+            "DATABASE_URL names several servers, and one of them isn't well-formed:"
+            " write postgres://user:password@one:5432,two:5432/name."
+        )
+    return {"HOST": ",".join(host for host, _, _ in pairs), "PORT": ",".join(ports)}

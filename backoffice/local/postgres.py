@@ -143,6 +143,10 @@ class PostgresServer:
         """Shut down at once, as after a crash: the next start recovers from the log."""
         self._end(signal.SIGQUIT)
 
+    def kill(self) -> None:
+        """Kill the server and its sessions, as a host that loses power does."""
+        self._end(signal.SIGKILL)
+
     def restart(self) -> None:
         self.stop()
         self.start()

@@ -41,6 +41,25 @@ def test_database_settings__of_a_socket() -> None:
     assert (settings["HOST"], settings["NAME"]) == ("/run/postgresql", "orders")
 
 
+def test_database_settings__of_a_primary_and_its_replicas() -> None:
+    """Each host keeps its own port, and only the primary will do."""
+    settings = database_settings("postgres://eva:a%40b@one,two:5433,three.example/orders")
+    assert settings["HOST"] == "one,two,three.example"
+    assert settings["PORT"] == "5432,5433,5432"
+    assert (settings["USER"], settings["PASSWORD"], settings["NAME"]) == ("eva", "a@b", "orders")
+    assert settings["OPTIONS"]["target_session_attrs"] == "read-write"
+    reader = database_settings("postgres://one,two/orders?target_session_attrs=any")
+    assert reader["OPTIONS"]["target_session_attrs"] == "any"
+    single = database_settings("postgres://one/orders")
+    assert "target_session_attrs" not in single["OPTIONS"]
+
+
+@pytest.mark.parametrize("hosts", ["one:x,two", "one,", ",two:5432"])
+def test_database_settings__refuses_a_malformed_list_of_servers(hosts: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL names several servers"):
+        database_settings(f"postgres://eva:secret@{hosts}/orders")
+
+
 @pytest.mark.parametrize("url", ["sqlite:///var/db.sqlite3", "mysql://localhost/x", "orders"])
 def test_database_settings__refuses_any_other_database(url: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL must name a PostgreSQL database"):

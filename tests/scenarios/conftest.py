@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from exchanges.mirror.instruments import sync_instruments
 from exchanges.models import ExchangeAccount
 from tests.conftest import FACTORIES, FAST_TIMING
 from tests.harness.processes import ChildProcess, ProcessFactory
@@ -17,6 +18,7 @@ from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
 from tests.harness.simulator import Simulator
 from tests.harness.stack import Stack
+from tests.scenarios.waiting_messages import Workers
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,30 @@ def pair(
         processes=parts,
         worker=at_work(parts, "trader", queues="trading,cancel"),
     )
+
+
+# -- messages wait while a part is away ------------------------------------------------------------
+
+
+@pytest.fixture
+def market(account: ExchangeAccount, simulator: Simulator, fast_timing: None) -> Simulator:
+    control = simulator.control
+    control.set_price("BTCUSDT", "60000")
+    control.deposit("USDT", "1000000")
+    control.limits(request_weight=1_000_000, orders_10s=100_000, orders_day=1_000_000)
+    sync_instruments(account)
+    return simulator
+
+
+@pytest.fixture
+def workers(market: Simulator, processes: ProcessFactory) -> Workers:
+    """Start one worker for orders and one for the rest, as a deployment does."""
+
+    def start(*, env: dict[str, str] | None = None, pool: str = "threads") -> None:
+        options = ("--pool", pool, "--concurrency", "4")
+        for name, queues in (("trader", "trading"), ("helper", "cancel,duties,sync")):
+            processes.worker(name, queues=queues, options=options, env=env, wait=False)
+        for child in processes.started:
+            child.wait_until_ready()
+
+    return start

@@ -9,60 +9,29 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import pytest
-from celery.result import AsyncResult
 from django.db import connection, connections
 
-from backoffice.celery import app
 from backoffice.local.postgres import PostgresServer
-from exchanges.mirror.instruments import sync_instruments
-from exchanges.models import Balance, ExchangeAccount
-from orders.models import BookIdentity, ExchangeOrder, Order
+from orders.models import BookIdentity, Order
 from tests.harness.processes import ProcessFactory, database_url
 from tests.harness.proxy import DatabaseProxy
 from tests.harness.simulator import Simulator
 from tests.harness.waiting import wait_for
-from tests.scenarios.steps import LIMIT_BUY, send, send_cancel, settle
+from tests.scenarios.steps import send, send_cancel
+from tests.scenarios.waiting_messages import (
+    PATIENT,
+    QUICK_LIMITS,
+    Workers,
+    check_nothing_is_lost,
+    place_the_first,
+    send_everything,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-SUBMITS, CANCELS, EARLIER = 60, 10, 12
-PATIENT: dict[str, Any] = {**LIMIT_BUY, "quantity": "0.001", "place_within_seconds": 600}
-QUICK_LIMITS = {
-    "DATABASE_CONNECT_TIMEOUT_SECONDS": "2",
-    "DATABASE_STATEMENT_TIMEOUT_MS": "2000",
-    "DATABASE_ANSWER_TIMEOUT_SECONDS": "3",
-}
-Workers = Callable[..., None]
-
-
-@pytest.fixture
-def market(account: ExchangeAccount, simulator: Simulator, fast_timing: None) -> Simulator:
-    control = simulator.control
-    control.set_price("BTCUSDT", "60000")
-    control.deposit("USDT", "1000000")
-    control.limits(request_weight=1_000_000, orders_10s=100_000, orders_day=1_000_000)
-    sync_instruments(account)
-    return simulator
-
-
-@pytest.fixture
-def workers(market: Simulator, processes: ProcessFactory) -> Workers:
-    """Start one worker for orders and one for the rest, as a deployment does."""
-
-    def start(*, env: dict[str, str] | None = None, pool: str = "threads") -> None:
-        options = ("--pool", pool, "--concurrency", "4")
-        for name, queues in (("trader", "trading"), ("helper", "cancel,duties,sync")):
-            processes.worker(name, queues=queues, options=options, env=env, wait=False)
-        for child in processes.started:
-            child.wait_until_ready()
-
-    return start
 
 
 @pytest.fixture
@@ -70,50 +39,6 @@ def proxy(postgres: PostgresServer) -> Iterator[DatabaseProxy]:
     made = DatabaseProxy(postgres)
     yield made
     made.close()
-
-
-# -- the story -------------------------------------------------------------------------------------
-
-
-def place_the_first() -> list[str]:
-    """Return the orders to cancel later. Others are canceled now: all threads have a connection."""
-    earlier = [f"earlier-{number}" for number in range(EARLIER)]
-    intents = [f"first-{number}" for number in range(CANCELS)]
-    for result in [send(intent_id, PATIENT) for intent_id in earlier + intents]:
-        assert result.get(timeout=60)["status"] == "NEW"
-    for result in [send_cancel(intent_id) for intent_id in earlier]:
-        assert result.get(timeout=60)["status"] == "CANCELED"
-    return intents
-
-
-def send_everything(to_cancel: list[str]) -> list[AsyncResult[Any]]:
-    sent = [send(f"waiting-{number}", PATIENT) for number in range(SUBMITS)]
-    return sent + [send_cancel(intent_id) for intent_id in to_cancel]
-
-
-def check_nothing_is_lost(
-    simulator: Simulator, sent: list[AsyncResult[Any]], *, within: float = 60.0
-) -> None:
-    """Check our book and the exchange's, once every message has its answer."""
-    until = monotonic() + within
-    for result in sent:
-        result.get(timeout=max(1.0, until - monotonic()))
-    settle()
-    statuses = dict(Order.objects.values_list("intent_id", "status"))
-    assert {statuses.get(f"waiting-{number}") for number in range(SUBMITS)} == {"NEW"}
-    assert {statuses.get(f"first-{number}") for number in range(CANCELS)} == {"CANCELED"}
-    truth = simulator.control.truth()
-    assert truth.accepted_total() == SUBMITS + CANCELS + EARLIER
-    ids = ExchangeOrder.objects.values_list("client_order_id", flat=True)
-    assert {truth.accepted(client_order_id) for client_order_id in ids} <= {0, 1}
-    assert (
-        sum(truth.accepted(client_order_id) for client_order_id in ids)
-        == SUBMITS + CANCELS + EARLIER
-    )
-    app.send_task("exchanges.sync_balances", ("demo",), ignore_result=False).get(timeout=20)
-    settle()
-    reserved = Balance.objects.values_list("reserved", flat=True)
-    wait_for(lambda: set(reserved.all()) == {Decimal(0)}, what="the reservations end at zero")
 
 
 # -- outages ---------------------------------------------------------------------------------------
