@@ -92,16 +92,14 @@ def stack(pytestconfig: pytest.Config) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    django_db_modify_db_settings_parallel_suffix: None, stack: Stack
+def django_db_setup(
+    django_test_environment: None, stack: Stack, django_db_blocker: DjangoDbBlocker
 ) -> None:
-    """Start the server for the first test that needs a database."""
+    """Start the server, which has the tables already, for the first test that needs a database.
+
+    Let tests that commit put back what they changed, in place of Django's slow way.
+    """
     stack.postgres.start()
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Let tests that commit put back what they changed, in place of Django's slow way."""
     with django_db_blocker.unblock():
         keep_rows()
     setattr(TransactionTestCase, "_fixture_teardown", lambda _: put_back_rows())  # noqa: B010  typed as unknown

@@ -24,6 +24,7 @@ class TestRedis:
         self.server = embedded.RedisServer(
             directory, port=self._reservation.getsockname()[1], keep_data=False
         )
+        self._own = self.client()
 
     @property
     def url(self) -> str:
@@ -38,11 +39,12 @@ class TestRedis:
 
     def stop(self) -> None:
         """Empty the server, which keeps nothing on disk."""
+        self._own.close()
         self.server.stop()
 
     def flush(self) -> None:
-        with self.client() as client:
-            client.flushall()
+        """Empty the server, over a kept connection: this runs before each test."""
+        self._own.flushall()
 
     def close(self) -> None:
         self.stop()

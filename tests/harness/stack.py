@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connections
 
 from backoffice.databases import database_settings
-from backoffice.local.postgres import PostgresServer
+from tests.harness.migrated import DATABASE, MigratedPostgres
 from tests.harness.redis import TestRedis
 
 
@@ -23,7 +23,7 @@ class Stack:
             0o711
         )  # PostgreSQL may run as another user, who must reach its own folder below.
         self.redis = TestRedis(self.directory / "redis")
-        self.postgres = PostgresServer(self.directory / "postgres")
+        self.postgres = MigratedPostgres(self.directory / "postgres")
 
     def point_django_here(self) -> None:
         """Correct the settings before the first connection. pytest-django loads them too early."""
@@ -31,7 +31,7 @@ class Stack:
 
         database = settings.DATABASES["default"]
         database.clear()
-        database.update(database_settings(self.postgres.url()))
+        database.update(database_settings(self.postgres.url(DATABASE)))
         connections.configure_settings(settings.DATABASES)
         assert connections["default"].connection is None, (
             "a connection was opened before the suite chose its database"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.core.management import call_command
 from django.db import connection, connections
 from playwright.sync_api import Page
 from pytest_django.fixtures import Settings
@@ -14,6 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from backoffice.local.postgres import PostgresServer
 from exchanges.models import ExchangeAccount, TradingHalt
+from tests.harness import migrated
 from tests.harness.processes import ProcessFactory, database_url
 from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
@@ -28,6 +30,34 @@ def test_database__is_the_one_the_settings_name() -> None:
     assert User.objects.get().username == "kept"
     assert connection.vendor == "postgresql"
     assert "test" in str(connection.settings_dict["NAME"])
+
+
+@pytest.mark.django_db
+def test_database__has_the_tables_of_every_migration() -> None:
+    call_command("migrate", "--check", verbosity=0)  # exits with a status if one is missing
+    assert connection.settings_dict["NAME"] == migrated.DATABASE
+
+
+def test_kept_cluster__is_another_one_after_any_change_of_our_code(tmp_path: Path) -> None:
+    counted = migrated.files()
+    ours = {"exchanges/fields.py", "orders/ids.py", "orders/migrations/0001_initial.py"}
+    assert ours <= {
+        str(path.relative_to(migrated.ROOT))
+        for path in counted
+        if path.is_relative_to(migrated.ROOT)
+    }
+    assert any("django_otp_webauthn/migrations" in str(path) for path in counted)
+
+    first, second = tmp_path / "0001_first.py", tmp_path / "0002_second.py"
+    first.write_text("a")
+    names = {migrated.hash_of([first])}
+    second.write_text("")
+    names.add(migrated.hash_of([first, second]))
+    first.write_text("b")
+    names |= {migrated.hash_of([first, second]), migrated.hash_of([first, second], "django 6.1")}
+    first.rename(tmp_path / "0003_first.py")
+    names.add(migrated.hash_of(tmp_path.iterdir()))
+    assert len(names) == 5
 
 
 @pytest.mark.django_db(transaction=True)

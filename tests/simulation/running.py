@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.db import connections
 
 from backoffice.databases import database_settings
-from backoffice.local.postgres import PostgresServer
 from exchanges.models import ExchangeAccount, instrument_rules
+from tests.harness.migrated import DATABASE, MigratedPostgres
 from tests.simulation import database, memory, replaced
 from tests.simulation.acting import Actor
 from tests.simulation.database import Database
@@ -39,7 +38,6 @@ SETTLED_WITHIN = 600.0
 #: The same while a guard is tried: what never settles takes long to play.
 _GUARD_WITHIN = 150.0
 _LOOK_EVERY = 5.0
-_TEMPLATE = "template_simulation"
 
 
 @dataclass(slots=True)
@@ -64,11 +62,16 @@ def server() -> Iterator[Database]:
     """Start a PostgreSQL of our own with the tables of this version."""
     directory = Path(tempfile.mkdtemp(prefix="backoffice-simulation-"))
     directory.chmod(0o711)
-    postgres = PostgresServer(directory)
+    postgres = MigratedPostgres(directory)
     try:
         postgres.start()
-        name = _prepare(postgres)
-        own = Database(postgres, name)
+        with postgres.connect() as session:
+            # The simulation moves the clock, and finds waits for locks by itself.
+            for setting in ("deadlock_timeout = '1h'", "autovacuum = off", "jit = off"):
+                session.execute(f"ALTER SYSTEM SET {setting}")
+            session.execute("SELECT pg_reload_conf()")
+        _point_django_at(postgres.url(DATABASE))
+        own = Database(postgres, DATABASE)
         with database.installed(own):
             yield own
         own.monitor.close()
@@ -77,22 +80,6 @@ def server() -> Iterator[Database]:
         postgres.stop()
         postgres.remove_socket_folder()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _prepare(postgres: PostgresServer) -> str:
-    """Migrate a template database, and copy it for this process. Return the copy's name."""
-    postgres.create_database(_TEMPLATE)
-    _point_django_at(postgres.url(_TEMPLATE))
-    call_command("migrate", verbosity=0, interactive=False)
-    connections.close_all()
-    with postgres.connect() as own:
-        # The simulation moves the clock, and finds waits for locks by itself.
-        for setting in ("deadlock_timeout = '1h'", "autovacuum = off", "jit = off"):
-            own.execute(f"ALTER SYSTEM SET {setting}")
-        own.execute("SELECT pg_reload_conf()")
-        own.execute(f"CREATE DATABASE simulation TEMPLATE {_TEMPLATE}")
-    _point_django_at(postgres.url("simulation"))
-    return "simulation"
 
 
 def _point_django_at(url: str) -> None:
