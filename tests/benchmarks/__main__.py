@@ -16,7 +16,13 @@ from tests.benchmarks import report
 from tests.benchmarks.figures import Figures, flush_milliseconds
 from tests.benchmarks.floors import Steal, floors
 from tests.benchmarks.parts import Parts
-from tests.benchmarks.placing import StampCheck, check_stamps, measure_cancels, measure_placing
+from tests.benchmarks.placing import (
+    Cells,
+    StampCheck,
+    check_stamps,
+    measure_cancels,
+    measure_placing,
+)
 from tests.benchmarks.simulator_speed import Speed, engine_speed, rest_speed
 from tests.benchmarks.tracking import Tracking, measure_tracking
 from tests.benchmarks.traffic import BareExchange
@@ -49,6 +55,7 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
     signal.signal(signal.SIGTERM, _interrupt)
     workers = f"{options.workers} x celery worker {options.worker_options}"
+    cells: Cells = {}
     table: dict[tuple[str, str], Figures] = {}
     speeds: dict[str, Speed] = {}
     targets: list[report.Target] = []
@@ -87,6 +94,7 @@ def main() -> int:
         tracking = measure_tracking(say)
         targets += report.tracking_targets(tracking)
     if check is not None:
+        say(f"\nMedian milliseconds of each part of an order's way\n{report.stage_text(cells)}")
         say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
     if steps:
         lines = (f"  {name:<40} {ms:6.2f} ms" for name, ms in steps.items())
@@ -99,6 +107,10 @@ def main() -> int:
         say(f"NOT SOUND: above {Steal.SOUND_PERCENT:.0f} % the figures say nothing. Run again.")
     more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
     more |= {"floors_ms": steps, "steal_percent": round(stolen, 2), "is_sound": is_sound}
+    more["stages"] = [
+        {"load": load, "path": path, "unit": "ms", "medians": [round(ms, 3) for ms in medians]}
+        for load, path, medians in report.stage_rows(cells)
+    ]
     if tracking is not None:
         more["tracking"] = report.tracking_json(tracking)
     result = report.as_json(table, targets, speeds, check, **more)

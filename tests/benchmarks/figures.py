@@ -42,6 +42,7 @@ class Cell:
     database_cpu: float = 0.0
     redis_cpu: float = 0.0
     round_rates: list[float] = field(default_factory=list)  # orders/s of each round
+    stages: list[Sequence[int]] = field(default_factory=list)  # microseconds, see `orders.stages`
 
     def add_round(
         self,
@@ -78,6 +79,10 @@ class Cell:
             database_cpu_ms=self.database_cpu * 1000 / orders if orders else 0.0,
             redis_cpu_ms=self.redis_cpu * 1000 / orders if orders else 0.0,
         )
+
+    def stage_medians(self) -> list[float]:
+        """Return the median milliseconds of each stage. Empty if none was stored."""
+        return [percentile(sorted(took), 50) / 1000 for took in zip(*self.stages, strict=False)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -229,6 +230,16 @@ class BackOffice:
             database_cpu=cpu[1],
             redis_cpu=cpu[2],
         )
+
+    def stages_since(self, began: datetime) -> list[Sequence[int]]:
+        """Return the stored durations of the stages of each order acknowledged since then."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "SELECT stage_us FROM orders_exchangeorder"
+                " WHERE sent_at >= %s AND acknowledged_at IS NOT NULL",
+                [began],
+            ).fetchall()
+        return [stages for (stages,) in rows]
 
     def _stamps(self, intent_ids: set[str]) -> dict[str, tuple[int, int, str]]:
         """Wait for every order's line: intent id -> (task began, commit returned, status)."""

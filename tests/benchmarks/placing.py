@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import psycopg
 
@@ -62,7 +62,9 @@ def measure_placing(parts: Parts, say: Callable[[str], None], *, scale: float = 
             _measure_round(cells, load, bare, parts.offices, orders)
             if load.is_direct:
                 cell = cells.setdefault((load.name, DIRECT), Cell())
+                began = datetime.now(UTC)
                 parts.offices[0].measure_direct(cell, orders, load.per_second)
+                cell.stages += parts.offices[0].stages_since(began)
             if load.is_naive:
                 cell = cells.setdefault((load.name, NAIVE), Cell())
                 naive.measure(cell, orders, load.per_second)
@@ -79,7 +81,10 @@ def _measure_round(
             bare.place(orders, load.per_second), refused=0
         )
     for office in offices:
-        office.measure(cells.setdefault((load.name, office.name), Cell()), orders, load.per_second)
+        cell = cells.setdefault((load.name, office.name), Cell())
+        began = datetime.now(UTC)
+        office.measure(cell, orders, load.per_second)
+        cell.stages += office.stages_since(began)
 
 
 def measure_cancels(parts: Parts, say: Callable[[str], None]) -> list[float]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.benchmarks.figures import Figures, percentile
-from tests.benchmarks.placing import BARE, BURST, DIRECT, LOADS, StampCheck
+from tests.benchmarks.placing import BARE, BURST, DIRECT, LOADS, Cells, StampCheck
 from tests.benchmarks.simulator_speed import Speed
 from tests.benchmarks.tracking import BURST as FILL_BURST
 from tests.benchmarks.tracking import Tracking
@@ -168,6 +168,36 @@ def tracking_json(tracking: Tracking) -> dict[str, Any]:
             for name, figures in lateness.items()
         },
     }
+
+
+# Until the task begins. The shared limits and the gate. The claim's commit. Its note in Redis. The
+# request. The answer read. Its commit. The whole.
+_STAGES = ("queue", "gate", "claim", "note", "exchange", "merge", "record", "all")
+
+
+def stage_rows(cells: Cells) -> list[tuple[str, str, list[float]]]:
+    """Return load, path and the median milliseconds of each part of an order's way.
+
+    The parts are those of `orders.stages`, with the wait in the queue before them and the commit of
+    the answer after them. The last figure is the whole. Medians don't add up exactly, so the commit
+    is what the others leave of the whole.
+    """
+    rows: list[tuple[str, str, list[float]]] = []
+    for (load, path), cell in cells.items():
+        if stages := cell.stage_medians():
+            row = cell.figures()
+            parts = [row.queued_p50, *stages]
+            rows.append((load, path, [*parts, row.p50 - sum(parts), row.p50]))
+    return rows
+
+
+def stage_text(cells: Cells) -> str:
+    """Return the parts of an order's way as aligned columns."""
+    lines = ["".join((f"{'load':<34}{'path':<12}", *(f"{name:>12}" for name in _STAGES)))]
+    for load, path, medians in stage_rows(cells):
+        figures = "".join(f"{median:>12.1f}" for median in medians)
+        lines.append(f"{load:<34}{path:<12}{figures}")
+    return "\n".join(lines)
 
 
 def table_text(table: Table) -> str:
