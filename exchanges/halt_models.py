@@ -21,6 +21,7 @@ class ScopedHalt(models.Model):
         "exchanges.ExchangeAccount",
         on_delete=models.CASCADE,
         related_name="scoped_halts",
+        db_index=False,  # the unique key begins with it
         verbose_name=_("account"),
         null=True,
         blank=True,

@@ -342,7 +342,9 @@ STREAM_ALIVE_WITHIN = timedelta(seconds=15)
 class Balance(models.Model):
     """Free and locked amount of one asset, by the exchange's last report."""
 
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="balances")
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.PROTECT, related_name="balances", db_index=False
+    )
     asset = models.CharField(_("asset"), max_length=32)
     free = ExactDecimalField(_("free"), default=0)
     locked = ExactDecimalField(_("locked"), default=0)
@@ -423,7 +425,9 @@ class SymbolCatchUp(models.Model):
     symbol before its history has been read again.
     """
 
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="catch_ups")
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.CASCADE, related_name="catch_ups", db_index=False
+    )
     symbol = models.CharField(max_length=32)
     caught_up_at = models.DateTimeField(null=True, help_text="When the last complete read began.")
     read_until = models.BigIntegerField(

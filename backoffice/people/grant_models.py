@@ -20,7 +20,11 @@ class AccountGrant(models.Model):
     """One account for one person, or for all people in one role."""
 
     account = models.ForeignKey(
-        ExchangeAccount, on_delete=models.CASCADE, related_name="grants", verbose_name=_("account")
+        ExchangeAccount,
+        on_delete=models.CASCADE,
+        related_name="grants",
+        verbose_name=_("account"),
+        db_index=False,  # the unique keys begin with it
     )
     person = models.ForeignKey(
         settings.AUTH_USER_MODEL,

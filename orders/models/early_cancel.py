@@ -13,7 +13,9 @@ from exchanges.models import ExchangeAccount
 class EarlyCancel(models.Model):
     """A cancel of an intent that wasn't recorded yet: the message may have overtaken its submit."""
 
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.CASCADE, related_name="+")
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
     intent_id = models.CharField(max_length=64)
     requested_by = models.CharField(max_length=150, blank=True, default="")
     reason = models.TextField(blank=True, default="")

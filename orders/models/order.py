@@ -354,7 +354,9 @@ class Fill(models.Model):
     exchange_order = models.ForeignKey(
         ExchangeOrder, on_delete=models.PROTECT, related_name="fills"
     )
-    account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="+")
+    account = models.ForeignKey(
+        ExchangeAccount, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     symbol = models.CharField(_("symbol"), max_length=32)
     trade_id = models.CharField(_("trade ID"), max_length=64, db_collation=BYTES)
     epoch = models.PositiveIntegerField(_("epoch"), default=0, db_default=0)

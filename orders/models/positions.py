@@ -22,6 +22,7 @@ class Position(models.Model):
         ExchangeAccount,
         on_delete=models.PROTECT,
         related_name="positions",
+        db_index=False,  # the unique key begins with it
         verbose_name=_("account"),
     )
     symbol = models.CharField(_("symbol"), max_length=32)

@@ -27,6 +27,7 @@ class RiskLimit(models.Model):
         on_delete=models.PROTECT,
         related_name="risk_limits",
         verbose_name=_("account"),
+        db_index=False,  # the unique key begins with it
     )
     symbol = models.CharField(
         _("symbol"),
