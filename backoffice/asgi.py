@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from django.core.asgi import get_asgi_application
 from django.db import connections
 
-from backoffice.body_limit import limit_bodies
 from backoffice.databases import serve_web
+from backoffice.web.body_limit import limit_bodies
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 serve_web()  # before the settings are read
 
 django_application = get_asgi_application()
 
-from backoffice.waiting_room import WaitingRoom  # noqa: E402  it needs Django set up
+from backoffice.web.waiting_room import WaitingRoom  # noqa: E402  it needs Django set up
 from exchanges.checks import refuse_danger  # noqa: E402  it reads models, which are ready now
 
 

@@ -17,8 +17,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django.views.defaults import server_error
 
-from backoffice.bearer import may_read_details
 from backoffice.duty_states import DutyState, duty_states
+from backoffice.web.bearer import may_read_details
 from exchanges import clock
 from exchanges.limits import redis
 from exchanges.models import ExchangeAccount

@@ -31,8 +31,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from backoffice.bearer import may_read_details
 from backoffice.duty_states import duty_states
+from backoffice.web.bearer import may_read_details
 from exchanges import clock, errors
 from exchanges.binance.gateway import Gateway
 from exchanges.limits.breaker import breaker_state

@@ -13,12 +13,12 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import tuning
-from backoffice.body_limit import LIMIT_BYTES
 from backoffice.databases import database_settings
 from backoffice.environment import Environment, read_env_file
 from backoffice.local.running import env_files
 from backoffice.logs import configure_logging
 from backoffice.secret_key import own_secret_key
+from backoffice.web.body_limit import LIMIT_BYTES
 from exchanges.duties import repeated
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -62,12 +62,12 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "backoffice.health.answer_health_first",  # before any middleware that validates the host
-    "backoffice.null_bytes.refuse_null_bytes",
+    "backoffice.web.null_bytes.refuse_null_bytes",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
-    "backoffice.browser_rules.limit_browsers",
+    "backoffice.web.browser_rules.limit_browsers",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "backoffice.compression.CompressPages",
+    "backoffice.web.compression.CompressPages",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -16,7 +16,7 @@ from unfold.admin import TabularInline
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from backoffice.lookups import DeclaredLookups
+from backoffice.web.lookups import DeclaredLookups
 
 
 class ReadOnlyRecords(DeclaredLookups):

@@ -8,8 +8,8 @@ from django.db import models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from backoffice.lookups import DeclaredLookups
 from backoffice.people.journal.chain import plain_json
+from backoffice.web.lookups import DeclaredLookups
 from exchanges.acts import record_act
 
 # A hash of a password is a secret, too.

@@ -11,9 +11,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
-from backoffice.lookups import DeclaredLookups
 from backoffice.people.session_models import PersonSession
 from backoffice.people.session_store import live_rows
+from backoffice.web.lookups import DeclaredLookups
 from exchanges.acts import record_act
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from backoffice.body_limit import LIMIT_BYTES, limit_bodies
 from backoffice.local.embedded import HOST, free_port
+from backoffice.web.body_limit import LIMIT_BYTES, limit_bodies
 from tests.harness.processes import ChildProcess
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from backoffice.waiting_room import Message, Receive, Scope, Send, WaitingRoom
+from backoffice.web.waiting_room import Message, Receive, Scope, Send, WaitingRoom
 
 
 async def nothing() -> Message:
