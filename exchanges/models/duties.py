@@ -1,4 +1,4 @@
-"""The last run of each duty, so that one that stands still is seen."""
+"""Store the last run of each duty, so that one that stands still is seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Halts of a symbol or a strategy: the level between one order and a whole account."""
+"""Store halts: of everything, and of a symbol or a strategy. An account holds its own state."""
 
 from __future__ import annotations
 
@@ -9,6 +9,28 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from exchanges import clock
+
+
+class TradingHalt(models.Model):
+    """The halt of everything: one row, which also binds accounts made later."""
+
+    ROW = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ROW)
+    is_halted = models.BooleanField(_("halted"), default=False)
+    reason = models.TextField(_("reason"), blank=True, default="")
+    changed_at = models.DateTimeField(_("changed at"), default=clock.now)
+    changed_by = models.CharField(_("changed by"), max_length=150, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("global halt")
+        verbose_name_plural = _("global halt")
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(id=1), name="trading_halt_is_one_row")
+        ]
+
+    def __str__(self) -> str:
+        return "halted" if self.is_halted else "active"
 
 
 class ScopedHalt(models.Model):

@@ -1,4 +1,4 @@
-"""Leases of shared work, and the record of people who took one away."""
+"""Store leases of shared work, and the people who took one away."""
 
 from __future__ import annotations
 
