@@ -134,11 +134,20 @@ class Unreadable:
 
 
 class Rows(list[T]):
-    """The readable rows of a list, with the unreadable ones apart."""
+    """The readable rows of a list, with the unreadable ones apart.
+
+    `may_go_on` is True if the exchange may have more rows behind these.
+    """
 
     def __init__(self, rows: Iterable[T] = (), unreadable: Iterable[Unreadable] = ()) -> None:
         super().__init__(rows)
         self.unreadable = tuple(unreadable)
+        self.may_go_on = False
+
+    @property
+    def length(self) -> int:
+        """Return how many rows the exchange sent. Those that can't be read count, too."""
+        return len(self) + len(self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)

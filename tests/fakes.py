@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 from exchanges import clock
 from exchanges.binance import registry
@@ -82,6 +83,8 @@ class FakeExchange:
         self.calls: list[tuple[str, dict[str, str]]] = []
         self._faults: list[Fault] = []
         self._hide_next = 0.0
+        self.longest_page: int | None = None
+        self.host = f"fake:{uuid4()}"
         self._lock = threading.RLock()
         # No order limits: a test places hundreds of orders in a second.
         self.simulator = _Simulator(
@@ -314,6 +317,9 @@ class FakeExchange:
         self, account_name: str, verb: str, path: str, parameters: dict[str, str]
     ) -> HttpResult:
         operation = ROUTES[(verb, path)]
+        if self.longest_page is not None and "limit" in parameters:
+            limit = min(int(parameters["limit"]), self.longest_page)
+            parameters = {**parameters, "limit": str(limit)}
         payload = urlencode(parameters, quote_via=quote).encode()
         signed = {**parameters, "signature": hmac.digest(SECRET.encode(), payload, "sha256").hex()}
         reply = self._dispatcher.execute_now(
@@ -347,7 +353,7 @@ class FakeGateway(Gateway):
     def __init__(self, account: Account, exchange: FakeExchange) -> None:
         self.account_name = account.name
         self._account = account
-        self._host = f"fake:{id(exchange)}"
+        self._host = exchange.host
         self._wire = _FakeWire(account.name, exchange)
         self._clock = ServerClock()
 

@@ -28,6 +28,7 @@ from exchanges.binance.ccxt_clients import rest_client
 from exchanges.binance.endpoint_costs import limits_request, limits_response
 from exchanges.binance.http import Sender, Wire
 from exchanges.binance.json_fields import Malformed
+from exchanges.binance.page_lengths import may_go_on
 from exchanges.binance.parameters import (
     error_of,
     expected,
@@ -206,12 +207,14 @@ class Gateway:
         parameters = present(
             symbol=symbol, orderId=from_order_id, startTime=start_ms, endTime=end_ms, limit=limit
         )
-        return self._read(
+        page = self._read(
             "fetch_all_orders",
             "private_get_allorders",
             parameters,
             lambda body: messages.queried_orders(body, ReportSource.ALL_ORDERS, symbol=symbol),
         )
+        page.may_go_on = may_go_on(self._host, "allOrders", page.length, limit)
+        return page
 
     def fetch_amendments(self, *, symbol: str, exchange_order_id: str) -> list[Amendment]:
         """Fetch the changes of an order's quantity and client order id, oldest first."""
@@ -244,12 +247,14 @@ class Gateway:
             endTime=end_ms,
             limit=limit,
         )
-        return self._read(
+        page = self._read(
             "fetch_trades",
             "private_get_mytrades",
             parameters,
             lambda body: messages.trades(body, symbol=symbol, exchange_order_id=exchange_order_id),
         )
+        page.may_go_on = may_go_on(self._host, "myTrades", page.length, limit)
+        return page
 
     def fetch_account(self) -> AccountReport:
         """Fetch every balance that is not zero."""

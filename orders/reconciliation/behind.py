@@ -159,7 +159,9 @@ class Behind:
             reports = {int(report.exchange_order_id): report for report in page}
             apart = set(unreadable_ids(page, "orderId"))
             is_whole = len(apart) == len(page.unreadable)
-            until = max(waiting) if is_last(page) else next_id(start, [*reports, *apart]) - 1
+            shown = [*reports, *apart]
+            is_end = is_last(page, start=start, ids=shown)
+            until = max(waiting) if is_end else next_id(start, page, shown) - 1
             for number in [number for number in waiting if number <= until]:
                 row, report = waiting.pop(number), reports.get(number)
                 if report is not None and is_about(row, report):
@@ -224,10 +226,10 @@ def trades_since(
         note_reading(account, "myTrades", page.unreadable)
         yield from page
         ids = trade_ids(page)
-        if first is not None and is_last(page):
+        if first is not None and is_last(page, start=first, ids=ids):
             return
         if first is not None:
-            first = next_id(first, ids)
+            first = next_id(first, page, ids)
         elif ids:
             first = max(ids) + 1
         elif since > now + _EARLIER:

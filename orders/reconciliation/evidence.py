@@ -14,7 +14,16 @@ from exchanges.types import FillReport, OrderReport, Rows, to_ms
 from orders.fast_reads import attempts_by_exchange_id
 from orders.ids import split_client_order_id
 from orders.models import ExchangeOrder, Fill, Order, OrderEvent, ReconciliationBreak
-from orders.reconciliation.pages import PAGE, id_of, is_last, next_id, trade_ids, value_of
+from orders.reconciliation.pages import (
+    PAGE,
+    id_of,
+    is_full,
+    is_last,
+    next_id,
+    order_numbers,
+    trade_ids,
+    value_of,
+)
 from orders.recording.apply import apply_report
 from orders.recording.attempts import is_about, is_same_order, may_be_amended
 from orders.recording.changes import TooMuchContention, update_if_unchanged
@@ -107,18 +116,31 @@ def _readable(
 def _orders_between(
     gateway: Gateway, attempt: ExchangeOrder, start_ms: int, end_ms: int
 ) -> list[OrderReport]:
-    """Return all orders of a window, halving it until no page is full and could hide some."""
+    """Return all orders of a window, halving it until no page could hide some."""
     page = gateway.fetch_all_orders(
         symbol=attempt.symbol, start_ms=start_ms, end_ms=end_ms, limit=PAGE
     )
     if is_last(page):
         return _readable(gateway, attempt, page)
     if end_ms <= start_ms:
-        raise OutcomeUnknown(f"more than {PAGE} orders within one millisecond")
+        found = _readable(gateway, attempt, page)
+        if is_full(page) or _has_more(gateway, attempt, page, end_ms):
+            raise OutcomeUnknown(f"more than {page.length} orders within one millisecond")
+        return found
     middle = (start_ms + end_ms) // 2
     return _orders_between(gateway, attempt, start_ms, middle) + _orders_between(
         gateway, attempt, middle + 1, end_ms
     )
+
+
+def _has_more(
+    gateway: Gateway, attempt: ExchangeOrder, page: Rows[OrderReport], end_ms: int
+) -> bool:
+    """Return whether orders of the same millisecond follow those on the page."""
+    start = next_id(0, page, order_numbers(page))
+    behind = gateway.fetch_all_orders(symbol=attempt.symbol, from_order_id=str(start), limit=PAGE)
+    is_of_then = (to_ms(each.created_at or each.updated_at) <= end_ms for each in behind)
+    return bool(behind.unreadable) or any(is_of_then)
 
 
 def _traded_numbers(
@@ -132,11 +154,14 @@ def _traded_numbers(
     page = gateway.fetch_trades(symbol=symbol, start_ms=start_ms, end_ms=end_ms, limit=PAGE)
     numbers, first = _numbers_of(page, side), 0
     for _ in range(_MAX_PAGES):
-        if is_last(page) or any(to_ms(trade.traded_at) > end_ms for trade in page):
+        ids = trade_ids(page)
+        if is_last(page, start=first, ids=ids):
             break
-        if not (ids := trade_ids(page)):
+        if any(to_ms(trade.traded_at) > end_ms for trade in page):
+            break
+        if not ids:
             raise OutcomeUnknown(f"a page of the trades of {symbol} can't be read")
-        first = next_id(first, ids)
+        first = next_id(first, page, ids)
         page = gateway.fetch_trades(symbol=symbol, from_trade_id=str(first), limit=PAGE)
         numbers |= _numbers_of(page, side)
     else:

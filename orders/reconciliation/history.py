@@ -26,7 +26,14 @@ from orders.models import ExchangeOrder
 from orders.reconciliation.adopt import apply_reports, exchange_key
 from orders.reconciliation.amended import recover_amended
 from orders.reconciliation.counts import RunCounts
-from orders.reconciliation.pages import PAGE, is_last, next_id, order_numbers, unreadable_ids
+from orders.reconciliation.pages import (
+    PAGE,
+    is_full,
+    is_last,
+    next_id,
+    order_numbers,
+    unreadable_ids,
+)
 from orders.reconciliation.unreadable import note_reading
 from orders.recording.epochs import current_epoch
 
@@ -123,11 +130,12 @@ def catch_up_symbol(
         if until is not None:
             column = "read_until" if takes_all or is_first else "own_read_until"
             SymbolCatchUp.objects.filter(pk=progress.pk).update(**{column: until})
-        if start is None or is_last(page):
+        numbers = order_numbers(page)
+        if start is None or is_last(page, start=start, ids=numbers):
             is_complete = True
             SymbolCatchUp.objects.filter(pk=progress.pk).update(caught_up_at=asked_at)
             break
-        start = next_id(start, order_numbers(page))
+        start = next_id(start, page, numbers)
     caught_up = CatchUp(counts, is_first, is_complete, pages)
     _log(account, symbol, caught_up)
     return caught_up
@@ -209,7 +217,7 @@ def _read_until(
     if not fresh:
         return max(map(_number, page))
     stable = [number for number in map(_number, page) if number < min(fresh)]
-    if not stable and or_else is not None and not is_last(page):
+    if not stable and or_else is not None and is_full(page):
         return min(fresh) - 1  # a first page, full of the last moments: history isn't imported
     return max(stable, default=or_else)
 

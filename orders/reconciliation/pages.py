@@ -1,14 +1,15 @@
 """Page through the exchange's lists by id, whether or not their rows can be read. Pure.
 
 A page holds the smallest ids from the asked one on. So its length says how far it goes at least,
-and no page is left out even if its rows show no id.
+and no page is left out even if its rows show no id. The exchange may send fewer rows than we ask
+for.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from exchanges.types import FillReport, OrderReport, Rows, Unreadable
@@ -17,14 +18,22 @@ PAGE = 1000
 _NAMED_LAST = re.compile(r"(?:#| trade )([0-9]{1,18})\Z")
 
 
-def is_last(page: Rows[Any]) -> bool:
-    """Return True if the exchange has no more rows. Those that can't be read count, too."""
-    return len(page) + len(page.unreadable) < PAGE
+def is_last(page: Rows[Any], *, start: int = 0, ids: Collection[int] = ()) -> bool:
+    """Return True if the exchange has no more rows.
+
+    That is so, too, if it shows only ids before `start`: then it doesn't read on by id.
+    """
+    return not page.may_go_on or max(ids, default=start) < start
 
 
-def next_id(start: int, ids: Iterable[int]) -> int:
-    """Return the id at which the page after a full one begins, given the ids that it shows."""
-    return max(start + PAGE - 1, *ids, 0) + 1
+def is_full(page: Rows[Any]) -> bool:
+    """Return True if the page has as many rows as we ask for."""
+    return page.length >= PAGE
+
+
+def next_id(start: int, page: Rows[Any], ids: Iterable[int]) -> int:
+    """Return the id at which the next page begins, given the ids that this one shows."""
+    return max(start + page.length - 1, *ids, 0) + 1
 
 
 def order_numbers(page: Rows[OrderReport]) -> list[int]:

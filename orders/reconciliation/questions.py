@@ -59,9 +59,10 @@ def fetch_missing_fills(gateway: Gateway, attempt: ExchangeOrder) -> Order:
         mine = [fill for fill in fills if fill.exchange_order_id == attempt.exchange_order_id]
         if mine:
             apply_fills(attempt, mine)
-        if is_last(fills):
+        ids = trade_ids(fills)
+        if is_last(fills, start=first, ids=ids):
             break
-        first = next_id(first, trade_ids(fills))
+        first = next_id(first, fills, ids)
     reader = f"trades of {numbered(attempt.symbol, attempt.exchange_order_id)}"
     note_reading(attempt.order.account, reader, unreadable)
     return attempt.order

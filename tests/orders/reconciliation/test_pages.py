@@ -13,7 +13,7 @@ from exchanges.binance.registry import get_gateway
 from exchanges.models import ExchangeAccount, SymbolCatchUp
 from exchanges.types import Rows, Unreadable
 from orders.models import Fill, Order, ReconciliationBreak
-from orders.reconciliation import pages
+from orders.reconciliation.evidence import find_order
 from orders.reconciliation.history import catch_up_symbol
 from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.pages import id_of, is_last, next_id, order_numbers
@@ -61,7 +61,7 @@ def spoil_pages(exchange: FakeExchange, call: str, spoil: Spoil, *, which: set[i
 SPOILED: dict[str, Spoil] = {
     "with ids": lambda row: row.update(side="HOLD", isBuyer="?"),
     "with ids as texts": lambda row: row.update(
-        {name: str(row[name]) for name in ("id", "orderId") if name in row}
+        {name: str(row[name]) for name in ("id", "orderId") if name in row}, side="?", isBuyer="?"
     ),
     "without ids": lambda row: [row.pop(name, None) for name in ("id", "orderId")],
 }
@@ -148,6 +148,68 @@ def test_fetch_missing_fills__goes_on_behind_unreadable_trades(
     assert not ReconciliationBreak.objects.filter(resolved_at=None).exists()
 
 
+CAP = 4
+
+
+def test_sync__an_exchange_with_shorter_pages_is_read_to_the_end(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    exchange.longest_page = CAP
+    many_open_orders(owner, 14, filled_by=exchange)
+    sync_open_orders(owner)
+    assert (Order.objects.filter(status="FILLED").count(), kinds()) == (14, set())
+
+
+def test_catch_up__an_exchange_with_shorter_pages_is_read_to_the_end(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    exchange.longest_page = CAP
+    SymbolCatchUp.objects.create(account=owner, symbol="BTCUSDT", read_until=0)
+    for number in range(2 * CAP):
+        place_by_hand(owner, f"web_{number}")
+    caught_up = catch_up_symbol(owner, "BTCUSDT", include_external=True)
+    found = Order.objects.filter(is_external=True).count()
+    assert (caught_up.is_complete, found, caught_up.pages) == (True, 2 * CAP, 3)
+
+
+def test_catch_up__an_exchange_that_ignores_the_first_id_ends(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    SymbolCatchUp.objects.create(account=owner, symbol="BTCUSDT", read_until=0)
+    for number in range(3):
+        place_by_hand(owner, f"web_{number}")
+    rows = [dict(row.raw) for row in get_gateway(owner).fetch_all_orders(symbol="BTCUSDT")]
+    exchange.answer_body("fetch_all_orders", rows, times=1000)
+    caught_up = catch_up_symbol(owner, "BTCUSDT", include_external=True)
+    assert (caught_up.is_complete, caught_up.pages) == (True, 2)
+
+
+def test_fetch_missing_fills__an_exchange_with_shorter_pages_is_read_to_the_end(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    exchange.longest_page = CAP
+    order = steps.submit(quantity="0.010", price="40000")
+    for _ in range(10):
+        exchange.fill(steps.client_id(order), "0.001")
+    fetch_missing_fills(get_gateway(owner), steps.attempt_of(order))
+    assert Fill.objects.count() == 10
+
+
+def test_find_order__an_exchange_with_shorter_pages_hides_no_order(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    exchange.longest_page = CAP
+    for number in range(CAP + 2):
+        place_by_hand(owner, f"web_{number}")
+        exchange.cancel(f"web_{number}")
+    exchange.lose_answer("place", executed=True)
+    order = steps.submit(quantity="0.001", price="40000")
+    exchange.cancel(steps.client_id(order))
+    found = find_order(get_gateway(owner), steps.attempt_of(order))
+    assert found is not None
+    assert found.client_order_id == steps.client_id(order)
+
+
 def test_lists__a_row_of_another_symbol_or_order_is_set_apart(
     owner: ExchangeAccount, exchange: FakeExchange
 ) -> None:
@@ -172,10 +234,11 @@ def test_lists__a_row_of_another_symbol_or_order_is_set_apart(
 
 
 def test_next_id__never_stands_still_and_leaves_nothing_out() -> None:
-    full = pages.PAGE
-    assert next_id(5, []) == 5 + full
-    assert next_id(5, [7]) == 5 + full
-    assert next_id(5, [9_000]) == 9_001
+    page: Rows[Any] = Rows([], [Unreadable("orders row", "", "")] * 1000)
+    assert next_id(5, page, []) == 1005
+    assert next_id(5, page, [7]) == 1005
+    assert next_id(5, page, [9_000]) == 9_001
+    assert next_id(5, Rows([], page.unreadable[:10]), [7]) == 15
 
 
 def test_id_of__takes_the_row_or_else_its_name() -> None:
