@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from exchanges import clock
+from exchanges.binance import retry_after
 from exchanges.binance.error_table import Transport
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Wire:
                 Transport.ANSWERED,
                 message,
                 answer.status,
-                retry_after=_retry_after(answer.headers),
+                retry_after=_wait(answer),
                 counts=_counts(answer.headers),
             )
         code, message = error_object(body)
@@ -111,7 +113,7 @@ class Wire:
             body=body,
             is_json=True,
             code=code,
-            retry_after=_retry_after(answer.headers),
+            retry_after=_wait(answer, code),
             counts=_counts(answer.headers),
         )
 
@@ -256,7 +258,7 @@ def parsed(content: bytes | str) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    text = content.decode("utf-8") if isinstance(content, bytes) else content
+    text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     message = json.loads(text, parse_float=str, parse_constant=refuse)
     return _storable(message) if _UNSTORABLE_ESCAPE.search(text) else message
 
@@ -288,7 +290,6 @@ def error_object(body: Any) -> tuple[int | None, str]:
     )
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header, None if it is absent or not a plain number."""
-    value = headers.get("Retry-After", "").strip()
-    return float(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+def _wait(answer: _Answer, code: int | None = None) -> float | None:
+    seconds = retry_after.seconds_of(answer.headers.get("Retry-After", ""), clock.now())
+    return retry_after.bounded(seconds, status=answer.status, code=code)

@@ -27,6 +27,7 @@ from exchanges.binance.gateway import TIMESTAMP_REFUSED
 from exchanges.binance.http import cleaned, error_object, parsed
 from exchanges.binance.json_fields import Malformed
 from exchanges.binance.registry import get_gateway
+from exchanges.binance.retry_after import LONGEST_BAN_SECONDS, bounded
 from exchanges.binance.stream_messages import (
     Bad,
     Connected,
@@ -321,7 +322,7 @@ class _Connection:
         reason = cleaned(str(error), self._secrets) if error is not None else "closed"
         retry_after = self._client.last_retry_after
         if retry_after is not None:
-            return NotSent(reason, retry_after=retry_after)
+            return NotSent(reason, retry_after=min(retry_after, LONGEST_BAN_SECONDS))
         return OutcomeUnknown(reason)
 
     def _raise_refusal(self, frame: Any) -> None:
@@ -335,7 +336,11 @@ class _Connection:
             message=cleaned(message, self._secrets) or "refused without an explanation",
             http_status=status if isinstance(status, int) else None,
             code=code,
-            retry_after=_retry_after(frame["error"]),
+            retry_after=bounded(
+                _retry_after(frame["error"]),
+                status=status if isinstance(status, int) else None,
+                code=code,
+            ),
         )
 
 

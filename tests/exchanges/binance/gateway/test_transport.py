@@ -6,7 +6,8 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pytest_django.fixtures import Settings
 
+from exchanges import clock
 from exchanges.binance import http
 from exchanges.binance.gateway import Gateway
 from exchanges.credentials import read_credentials
@@ -144,6 +146,9 @@ def self_signed(directory: Path) -> ssl.SSLContext:
         ("-5", None),
         ("inf", None),
         ("1e9", None),
+        ("7.5", 7.5),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("999999999999", 3600.0),
     ],
 )
 @pytest.mark.parametrize("status", [429, 418, 403])
@@ -159,7 +164,29 @@ def test_calls__retry_after_is_read_where_there_is_one(
     )
     error = error_of(place, exchange)
     assert isinstance(error, NotSent)
+    if status == 418:  # a ban lasts from two minutes to three days
+        seconds = {None: 120.0, 3600.0: 259_200.0}.get(seconds, seconds)
     assert error.retry_after == seconds
+
+
+def test_calls__a_date_in_retry_after_is_a_wait(server: RawServer, exchange: Gateway) -> None:
+    moment = format_datetime(clock.now() + timedelta(seconds=90), usegmt=True)
+    server.then(answer(429, refusal(-1003, "Too many."), headers={"Retry-After": moment}))
+    error = error_of(place, exchange)
+    assert isinstance(error, NotSent)
+    assert error.retry_after is not None
+    assert 80 < error.retry_after <= 90
+
+
+def test_calls__the_order_count_of_a_day_is_waited_for(
+    server: RawServer, exchange: Gateway
+) -> None:
+    server.then(
+        answer(429, refusal(-1015, "Too many new orders."), headers={"Retry-After": "80000"})
+    )
+    error = error_of(place, exchange)
+    assert isinstance(error, NotSent)
+    assert error.retry_after == 80_000
 
 
 @pytest.mark.parametrize(
