@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 from exchanges.types import Rows, Side, Unreadable, from_ms
 
 # Our columns hold 20 digits before the point.
-_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?\Z")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?\Z")
+_MOST_DIGITS, _MOST_DECIMALS = 20, 30
+_WHOLE = re.compile(r"-?[0-9]{1,19}\Z")
 
 
 # The widths of our columns. A test holds them equal to the models.
@@ -45,6 +47,9 @@ _DIGEST_WIDTH = 16
 
 
 _END_OF_TIME_MS = 4_102_444_800_000  # the year 2100
+
+
+_FIRST_MICROSECOND = 10**15  # the year 2001
 
 
 T = TypeVar("T")
@@ -96,7 +101,10 @@ class JsonObject:
         return "" if self.integer(name) < 0 else self.identifier(name)
 
     def integer(self, name: str) -> int:
+        """Read a whole number, written as a number or as a text."""
         value = self.fields.get(name)
+        if isinstance(value, str) and _WHOLE.match(value):
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise Malformed(f"{name}: not a whole number but {shown(value)}")
         if not -(2**63) <= value < 2**63:
@@ -117,11 +125,23 @@ class JsonObject:
         return value
 
     def signed(self, name: str) -> Decimal:
-        """Read a decimal of either sign."""
+        """Read a decimal of either sign, written as a text or as a number."""
         value = self.fields.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)  # a number with a point is a text already
         if not isinstance(value, str) or not _DECIMAL.match(value):
             raise Malformed(f"{name}: not a decimal text but {shown(value)}")
-        return Decimal(value)
+        number = Decimal(value)
+        if "e" not in value and "E" not in value:
+            return number
+        decimals = -int(number.as_tuple().exponent)
+        if (number and number.adjusted() >= _MOST_DIGITS) or decimals > _MOST_DECIMALS:
+            raise Malformed(f"{name}: not a decimal text but {shown(value)}")
+        return Decimal(f"{number:f}")
+
+    def signed_or_none(self, name: str) -> Decimal | None:
+        """Read a decimal of either sign. Absent and null are none."""
+        return None if self.fields.get(name) is None else self.signed(name)
 
     def positive_or_none(self, name: str) -> Decimal | None:
         """Read a decimal where absent and zero mean that the order has none."""
@@ -130,11 +150,24 @@ class JsonObject:
         return self.figure(name) or None
 
     def time(self, name: str) -> datetime:
-        """Read milliseconds since the epoch, of a moment that one can count from."""
+        """Read the time of a moment that one can count from."""
+        return from_ms(self.milliseconds(name))
+
+    def milliseconds(self, name: str) -> int:
+        """Read milliseconds since the epoch. The exchange may write microseconds."""
         value = self.integer(name)
+        if _FIRST_MICROSECOND <= value < _END_OF_TIME_MS * 1000:
+            value //= 1000
         if not -1 <= value < _END_OF_TIME_MS:  # the exchange writes -1 for none
             raise Malformed(f"{name}: not a time: {value}")
-        return from_ms(value)
+        return value
+
+    def time_of_first(self, *names: str) -> datetime:
+        """Read the first of these times that is there."""
+        for name in names:
+            if (found := self.time_or_none(name)) is not None:
+                return found
+        return self.time(names[0])
 
     def time_or_none(self, name: str) -> datetime | None:
         """Read a time where absent, zero and -1 mean that there is none."""

@@ -99,12 +99,19 @@ def placed_order(body: Any, request: OrderRequest) -> OrderReport:
         client_order_id=row.text("clientOrderId"),
         updated_at=row.time("transactTime"),
         created_at=row.time("transactTime"),
-        fills=tuple(_placement_fill(row, fill) for fill in row.objects("fills")),
+        fills=_placement_fills(row),
     )
     expect_order(report, symbol=request.symbol, client_order_id=request.client_order_id)
     if report.side is not request.side:
         raise Malformed(f"side: asked {request.side}, answered {report.side}")
     return report if _adds_up(report) else replace(report, fills=())
+
+
+def _placement_fills(row: JsonObject) -> tuple[FillReport, ...]:
+    """Read the fills of a placement. If the exchange leaves them out, they are fetched."""
+    if row.fields.get("fills") is None:
+        return ()
+    return tuple(_placement_fill(row, fill) for fill in row.objects("fills"))
 
 
 def _adds_up(report: OrderReport) -> bool:
@@ -152,7 +159,7 @@ def queried_order(body: Any, source: ReportSource = ReportSource.QUERY) -> Order
         row,
         source,
         client_order_id=row.text("clientOrderId"),
-        updated_at=row.time("updateTime"),
+        updated_at=row.time_of_first("updateTime", "time"),
         created_at=row.time_or_none("time"),
     )
 
@@ -291,8 +298,7 @@ def last_prices(body: Any) -> dict[str, Decimal]:
 def server_time(body: Any) -> int:
     """Read milliseconds since the epoch."""
     row = JsonObject(body, "time")
-    row.time("serverTime")
-    return row.integer("serverTime")
+    return row.milliseconds("serverTime")
 
 
 def _order(
@@ -304,7 +310,7 @@ def _order(
     created_at: datetime | None = None,
     fills: tuple[FillReport, ...] = (),
 ) -> OrderReport:
-    filled_quote_quantity = row.signed("cummulativeQuoteQty")
+    filled_quote_quantity = row.signed_or_none("cummulativeQuoteQty")
     return OrderReport(
         source=source,
         symbol=row.name_text("symbol", SYMBOL_WIDTH),
@@ -317,8 +323,7 @@ def _order(
         quantity=row.figure("origQty"),
         price=row.figure("price"),
         filled_quantity=row.figure("executedQty"),
-        # Negative for some historical orders, where the exchange does not have it.
-        filled_quote_quantity=None if filled_quote_quantity < 0 else filled_quote_quantity,
+        filled_quote_quantity=known_amount(filled_quote_quantity),
         updated_at=updated_at,
         created_at=created_at,
         quote_quantity=row.positive_or_none("origQuoteOrderQty"),
@@ -327,6 +332,11 @@ def _order(
         fills=fills,
         raw=row.fields,
     )
+
+
+def known_amount(amount: Decimal | None) -> Decimal | None:
+    """Return the amount. Where the exchange doesn't have it, it is negative or left out."""
+    return None if amount is None or amount < 0 else amount
 
 
 def ended_because(row: JsonObject, *names: str) -> str:

@@ -21,7 +21,7 @@ from exchanges.binance.json_fields import (
     named_by,
     read_rows,
 )
-from exchanges.binance.messages import ended_because, order_id_text
+from exchanges.binance.messages import ended_because, known_amount, order_id_text
 from exchanges.types import BalanceReport, FillReport, OrderReport, ReportSource, Unreadable
 
 
@@ -39,7 +39,7 @@ class Connected:
 class ExecutionReport:
     """One execution report. `report.fills` holds its trade, if it has one.
 
-    `execution_id` is unique per symbol.
+    `execution_id` is unique per symbol. It is empty if the exchange sent none.
     """
 
     report: OrderReport
@@ -138,7 +138,6 @@ def read_event(message: Any) -> AccountEvent:
 def _execution_report(row: JsonObject) -> ExecutionReport:
     execution_type = row.text("x")
     client_order_id = _client_order_id(row, execution_type)
-    filled_quote_quantity = row.signed("Z")
     report = OrderReport(
         source=ReportSource.STREAM,
         symbol=row.name_text("s", SYMBOL_WIDTH),
@@ -151,7 +150,7 @@ def _execution_report(row: JsonObject) -> ExecutionReport:
         quantity=row.figure("q"),
         price=row.figure("p"),
         filled_quantity=row.figure("z"),
-        filled_quote_quantity=None if filled_quote_quantity < 0 else filled_quote_quantity,
+        filled_quote_quantity=known_amount(row.signed_or_none("Z")),
         updated_at=row.time("T"),
         created_at=row.time_or_none("O"),
         quote_quantity=row.positive_or_none("Q"),
@@ -162,7 +161,8 @@ def _execution_report(row: JsonObject) -> ExecutionReport:
         fills=_fills(row, execution_type, client_order_id),
         raw=row.fields,
     )
-    return ExecutionReport(report, row.identifier("I"), row.time("E"))
+    execution_id = "" if row.fields.get("I") is None else row.identifier("I")
+    return ExecutionReport(report, execution_id, row.time_of_first("E", "T"))
 
 
 def _client_order_id(row: JsonObject, execution_type: str) -> str:

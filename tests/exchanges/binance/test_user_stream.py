@@ -714,7 +714,7 @@ def test_read_event__an_unavailable_quote_quantity_is_none() -> None:
     "changes",
     [
         {"i": None},
-        {"q": 1},
+        {"q": True},
         {"z": "NaN"},
         {"X": None},
         {"S": "HOLD"},

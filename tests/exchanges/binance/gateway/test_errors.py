@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from exchanges.errors import (
     OrderRejected,
     OutcomeUnknown,
 )
+from exchanges.types import from_ms
 from tests.exchanges.binance import binance_answers as binance
 from tests.exchanges.binance.gateway.steps import (
     CALLS,
@@ -219,10 +221,12 @@ def test_lists__an_answer_that_is_no_list_is_no_answer(
 
 
 BAD_FIELDS: list[dict[str, Any]] = [
-    {"origQty": 1},
+    {"origQty": True},
     {"origQty": "NaN"},
     {"origQty": "Infinity"},
-    {"origQty": "1e-3"},
+    {"origQty": "1e-31"},
+    {"origQty": "1e20"},
+    {"origQty": "1e999"},
     {"origQty": "-0.003"},
     {"origQty": ""},
     {"origQty": "0,003"},
@@ -230,19 +234,20 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"origQty": None},
     {"executedQty": "-1"},
     {"price": None},
-    {"cummulativeQuoteQty": None},
+    {"cummulativeQuoteQty": ""},
     {"status": ""},
     {"status": None},
     {"status": 7},
     {"side": "HOLD"},
-    {"orderId": "28"},
+    {"orderId": "28x"},
+    {"orderId": "9" * 19},
     {"orderId": None},
     {"orderId": True},
     {"clientOrderId": None, "origClientOrderId": None},
     {"symbol": None},
     {"transactTime": "soon", "updateTime": "soon"},
     {"transactTime": 10**18, "updateTime": 10**18},
-    {"transactTime": None, "updateTime": None},
+    {"transactTime": None, "updateTime": None, "time": None},
 ]
 OTHER_ORDER: list[dict[str, Any]] = [
     {"symbol": "ETHUSDT"},
@@ -268,9 +273,8 @@ def test_calls__a_malformed_or_foreign_order_is_no_answer(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"fills": None},
         {"fills": {}},
-        {"fills": [binance.fill(qty=1)]},
+        {"fills": [binance.fill(qty=True)]},
         {"fills": [binance.fill(tradeId=None)]},
         {"fills": [binance.fill(commission=None)]},
         {"side": "SELL"},
@@ -282,6 +286,51 @@ def test_place__malformed_fills_or_another_side_are_no_answer(
 ) -> None:
     server.then(answer(200, binance.placed(**changes)))
     assert type(error_of(place, exchange)) is OutcomeUnknown
+
+
+AS_NUMBERS = {
+    "origQty": 1,
+    "executedQty": 1e-8,
+    "price": 60000,
+    "cummulativeQuoteQty": 60.5,
+    "orderId": str(2**53 + 1),
+}
+
+
+def test_calls__figures_may_be_numbers_and_numbers_texts(
+    server: RawServer, exchange: Gateway
+) -> None:
+    """Another implementation may write figures as numbers, ids as texts, microseconds for times."""
+    late = {"time": 1_900_000_000_123_456, "updateTime": 1_900_000_000_123_456}
+    for ask, row in ((read, binance.queried()), (cancel, binance.canceled())):
+        times = {name: value for name, value in late.items() if name in row}
+        server.then(answer(200, {**row, **AS_NUMBERS, **times}))
+        report = ask(exchange)
+        assert (report.quantity, report.filled_quantity) == (Decimal(1), Decimal("0.00000001"))
+        assert (report.price, report.filled_quote_quantity) == (Decimal(60000), Decimal("60.5"))
+        assert report.exchange_order_id == str(2**53 + 1)
+        if times:
+            assert report.updated_at == report.created_at == from_ms(1_900_000_000_123)
+
+
+def test_place__an_answer_without_fills_is_an_answer(server: RawServer, exchange: Gateway) -> None:
+    """An exchange that ignores `newOrderRespType` sends RESULT: the trades are fetched."""
+    row = binance.placed()
+    del row["fills"]
+    server.then(answer(200, row))
+    report = place(exchange)
+    assert (report.status, report.fills) == (row["status"], ())
+
+
+def test_read__an_order_without_its_last_change_has_the_time_of_its_placement(
+    server: RawServer, exchange: Gateway
+) -> None:
+    row = binance.queried(cummulativeQuoteQty=None)
+    del row["updateTime"]
+    server.then(answer(200, row))
+    report = read(exchange)
+    assert report.updated_at == report.created_at
+    assert report.filled_quote_quantity is None
 
 
 @pytest.mark.parametrize("ask", ["cancel", "fetch_order"])
