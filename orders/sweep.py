@@ -26,8 +26,9 @@ from exchanges.duties import SWEEP
 from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound, OutcomeUnknown
 from exchanges.mirror.balances import release_covered
 from exchanges.models import ExchangeAccount, Lease
+from exchanges.types import ReportSource
 from orders.db_retry import is_database_away
-from orders.models import AttemptOutcome, BreakKind, EventType, ExchangeOrder, Order
+from orders.models import AttemptOutcome, BreakKind, EventType, ExchangeOrder, Order, OrderEvent
 from orders.placing.backoff import back_off, one_more, pause_after
 from orders.placing.cancel import cancel_attempt, drive_cancel
 from orders.placing.early_cancels import meet_early_cancels
@@ -38,6 +39,7 @@ from orders.reconciliation.evidence import apply_found, find_order
 from orders.reconciliation.questions import ask_for, fetch_missing_fills
 from orders.reconciliation.symbols import note_trouble
 from orders.recording.apply import (
+    apply_refusal,
     apply_report,
     release_reservation,
     states_of_all_attempts,
@@ -293,12 +295,28 @@ def resolve_order(gateway: Gateway, pending: Sequence[ExchangeOrder]) -> Order:
     Raises `GatewayError` if a question failed.
     """
     order = pending[0].order
+    unknown = [attempt for attempt in pending if not attempt_state(attempt).is_refused]
+    for attempt in pending:
+        if attempt not in unknown:
+            _make_refusal_final(attempt)
+    if not unknown:
+        return order
     server_ms = gateway.server_time_ms()
-    found = [_resolve_attempt(gateway, attempt, server_ms) for attempt in pending]
+    found = [_resolve_attempt(gateway, attempt, server_ms) for attempt in unknown]
     waits = [wait for wait in found if wait is not None]
     if waits:
         _check_again(order, at=clock.now() + timedelta(seconds=min(waits)))
     return order
+
+
+def _make_refusal_final(attempt: ExchangeOrder) -> None:
+    """Record the refusal that the stream reported, because the sender never read its answer."""
+    events = OrderEvent.objects.filter(order=attempt.order, source=ReportSource.STREAM)
+    noted = events.filter(
+        details__client_order_id=attempt.client_order_id, details__message__X="REJECTED"
+    ).last()
+    message = noted.details["message"] if noted is not None else {}
+    apply_refusal(attempt, code="", message=str(message.get("r") or ""))
 
 
 def _resolve_attempt(gateway: Gateway, attempt: ExchangeOrder, server_ms: int) -> float | None:

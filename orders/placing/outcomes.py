@@ -17,6 +17,7 @@ from exchanges.binance.gateway import TIMESTAMP_REFUSED
 from exchanges.errors import AccountError, GatewayError, NotSent, OrderRejected
 from exchanges.models import ExchangeAccount
 from exchanges.trading_state import halt_trading
+from exchanges.types import ExchangeStatus
 from orders.models import AttemptOutcome, BreakKind, EventType, ExchangeOrder, Order
 from orders.placing.backoff import one_more, pause_after
 from orders.placing.record import cancel_unsent
@@ -156,6 +157,8 @@ def _pending_fields(
 ) -> dict[str, Any]:
     order = attempt.order
     state = replace(attempt_state(attempt), is_pending=outcome in PENDING)
+    if outcome == AttemptOutcome.NOT_SENT and state.is_refused:
+        state = replace(state, exchange_status="")  # the stream has reported this refusal already
     fields = order_state(order, states_of_all_attempts(attempt, state), now=clock.now())
     is_current = attempt.attempt == order.attempt
     if is_current and (fields["status"] in UNRESOLVED or fields["open_attempts"]):
@@ -165,8 +168,10 @@ def _pending_fields(
 
 def _end_attempt(attempt: ExchangeOrder, outcome: AttemptOutcome) -> None:
     """Store the outcome of a pending attempt, and free its money if it was not sent."""
-    ExchangeOrder.objects.filter(pk=attempt.pk).update(outcome=outcome)
+    rows = ExchangeOrder.objects.filter(pk=attempt.pk)
+    rows.update(outcome=outcome)
     if outcome == AttemptOutcome.NOT_SENT:
+        rows.filter(exchange_status=ExchangeStatus.REJECTED).update(exchange_status="")
         release_reservation(attempt)
 
 

@@ -73,6 +73,9 @@ def _apply(attempt: ExchangeOrder, message: Message, timer: StageTimer | None = 
 
     def decide(order: Order) -> Change | None:
         nonlocal plan
+        if _waits_for_answer(attempt, message):
+            plan = None
+            return _note_refusal(attempt, message)
         merged = _merge(attempt, message)
         if changes_nothing(attempt, message, merged):
             plan = None
@@ -94,6 +97,41 @@ def _apply(attempt: ExchangeOrder, message: Message, timer: StageTimer | None = 
             count_first_fill(attempt, clock.now())
     _count(timer)
     return order
+
+
+def _waits_for_answer(attempt: ExchangeOrder, message: Message) -> bool:
+    """Return True if the stream reports a refusal before the sender has read its answer.
+
+    The answer says more: rules that we have read too long ago, or a market that will open again.
+    """
+    return (
+        message.source is ReportSource.STREAM
+        and message.report is not None
+        and message.report.status == ExchangeStatus.REJECTED
+        and not message.fills
+        and attempt.outcome == AttemptOutcome.IN_FLIGHT
+        and attempt.exchange_status in ("", ExchangeStatus.REJECTED)
+    )
+
+
+def _note_refusal(attempt: ExchangeOrder, message: Message) -> Change | None:
+    """Note the refusal at the attempt. If its sender is gone, the sweep makes it final."""
+    if attempt.exchange_status or message.report is None:
+        return None
+    noted = {"exchange_status": str(ExchangeStatus.REJECTED)}
+    return Change(
+        fields={},
+        event_type=EventType.REPORT,
+        actor=message.actor,
+        source=message.source,
+        details={
+            "client_order_id": attempt.client_order_id,
+            "message": dict(message.report.raw),
+        },
+        writes=[_own_row(attempt, noted)],
+        log_event="refusal_noted",
+        log_details={"reason": message.report.reason},
+    )
 
 
 def _count(timer: StageTimer | None) -> None:

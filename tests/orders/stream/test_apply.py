@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -18,12 +18,13 @@ from psycopg.errors import ReadOnlySqlTransaction
 from pytest_django.fixtures import Settings
 
 from exchanges import clock
+from exchanges.binance.http import HttpResult
 from exchanges.binance.registry import get_gateway
 from exchanges.binance.stream_messages import Bad, Connected, StreamEvent, read_event
 from exchanges.errors import GatewayError, OrderNotFound
 from exchanges.mirror.balances import ensure_balances
 from exchanges.mirror.instruments import sync_instruments
-from exchanges.models import Balance, ExchangeAccount, Lease, StreamState
+from exchanges.models import Balance, ExchangeAccount, Lease, Reservation, StreamState
 from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
 from orders.reconciliation.account import reconcile_account
 from orders.reconciliation.open_orders import sync_open_orders
@@ -33,7 +34,7 @@ from orders.stream.apply import StreamApplier, store_states
 from orders.sweep import resolve_unconfirmed
 from tests import steps
 from tests.factories import ExchangeAccountFactory
-from tests.fakes import FakeExchange
+from tests.fakes import METHODS, FakeExchange
 
 pytestmark = pytest.mark.django_db
 D = Decimal
@@ -115,6 +116,59 @@ def test_apply__a_refusal_that_waits_for_newer_rules_is_not_final(
     assert (order.status, order.attempt) == ("NEW", 2)
 
 
+def refused_by_stream_first(
+    owner: ExchangeAccount, exchange: FakeExchange, answer: Callable[[], object]
+) -> Order:
+    """Submit an order whose refusal the stream tells before the answer arrives."""
+    sync_instruments(owner)
+    sending = exchange.request
+
+    def request(account_name: str, method: str, parameters: dict[str, str]) -> HttpResult:
+        if METHODS[method][2] == "place":
+            exchange.request = sending  # type: ignore[method-assign]
+            order = Order.objects.get(status="PENDING_NEW")
+            refusal = report_of(order, x="REJECTED", X="REJECTED", r="MARKET_CLOSED", i=-1)
+            StreamApplier(owner).apply(refusal)
+            order.refresh_from_db()
+            assert order.status == "PENDING_NEW", "the answer decides"
+            answer()
+        return sending(account_name, method, parameters)
+
+    exchange.request = request  # type: ignore[method-assign]
+    return submit()
+
+
+def test_apply__a_refusal_before_the_answer_leaves_the_order_waiting_for_its_market(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    def close_the_market() -> None:
+        exchange.set_status("BTCUSDT", "BREAK")
+        exchange.answer("place", 400, -1013, "Market is closed.")
+
+    order = refused_by_stream_first(owner, exchange, close_the_market)
+    order.refresh_from_db()
+    assert (order.status, ReconciliationBreak.objects.count()) == ("CREATED", 0)
+    exchange.set_status("BTCUSDT", "TRADING")
+    Order.objects.update(next_check_at=clock.now())
+    Lease.objects.all().delete()
+    resolve_unconfirmed()
+    order.refresh_from_db()
+    assert (order.status, order.attempt) == ("NEW", 2)
+
+
+def test_apply__a_refusal_whose_answer_is_lost_is_final(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    lose = partial(exchange.lose_answer, "place", executed=False)
+    order = refused_by_stream_first(owner, exchange, lose)
+    assert order.status == "PENDING_NEW"
+    Order.objects.update(next_check_at=clock.now())
+    resolve_unconfirmed()
+    order.refresh_from_db()
+    assert (order.status, order.reason, order.next_check_at) == ("REJECTED", "MARKET_CLOSED", None)
+    assert not Reservation.objects.exists()
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -123,7 +177,7 @@ def test_apply__a_refusal_that_waits_for_newer_rules_is_not_final(
         {"N": 7},
         {"m": None},
         {"t": None},
-        {"t": "7"},
+        {"t": "seven"},
         {"t": 2**70},
         {"l": None},
         {"L": ""},
