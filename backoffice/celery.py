@@ -78,6 +78,14 @@ def share_limits(**_: Any) -> None:
     require_redis()
 
 
+@signals.worker_init.connect(weak=False)
+def leave_threads_to_duties(sender: Any, **_: Any) -> None:
+    """Keep readings from taking every thread of this worker."""
+    from orders.reading_slots import slots
+
+    slots.share(sender.concurrency)
+
+
 @signals.worker_ready.connect(weak=False)
 def reconcile_at_start(**_: Any) -> None:
     """Catch up with everything since the last worker stopped.

@@ -19,7 +19,7 @@ from exchanges.duties import HandOver, repeated
 from exchanges.errors import GatewayError
 from exchanges.limits import counters
 from exchanges.models import ExchangeAccount
-from orders import asking, auto_halt, services, sweep
+from orders import asking, auto_halt, reading_slots, services, sweep
 from orders.accounts import account_named
 from orders.intents import (
     FIELDS,
@@ -82,11 +82,19 @@ def _submit(intent: Intent, *, may_fetch: bool) -> Order:
 
 def _order_result(place: Callable[..., Order]) -> dict[str, Any]:
     """Place an order and return the task's result. A trading thread hands readings over."""
+
+    def read_here() -> dict[str, Any]:
+        return payloads.order_result(place(may_fetch=True))
+
+    if _is_handed_over():
+        with reading_slots.slots.one() as is_free:
+            if not is_free:
+                raise HandOver(READING_QUEUE, read_here)
+            return read_here()
     try:
         return payloads.order_result(place(may_fetch=_may_fetch()))
     except ReadingMissing:
-        here = partial(place, may_fetch=True)
-        raise HandOver(READING_QUEUE, lambda: payloads.order_result(here())) from None
+        raise HandOver(READING_QUEUE, read_here) from None
 
 
 def _queue() -> str | None:
