@@ -8,12 +8,14 @@ message's returns and drops it after some, and Celery's retries wait inside a wo
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
 import structlog
 from celery import Task, signals
 from celery.exceptions import Ignore, Reject
+from django.conf import settings
 from django.db import connections
 
 from exchanges.db.duty_runs import stamp_run
@@ -24,12 +26,18 @@ log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
+#: Bots may push to these. A message on one of them starts no other work than orders and cancels.
+BOT_QUEUES = frozenset({"trading", "cancel"})
 _stopping = threading.Event()
 
 
 @signals.worker_shutting_down.connect(weak=False)
 def end_pauses(**_: Any) -> None:
     _stopping.set()
+
+
+class NotByThisQueue(Exception):
+    """A message on a bots' queue names a task that bots may not start. Nothing ran."""
 
 
 class DurableTask(Task):  # type: ignore[misc]  # Celery has no types
@@ -41,6 +49,7 @@ class DurableTask(Task):  # type: ignore[misc]  # Celery has no types
         """Run the body. In a worker, repeat it until the database allows it."""
         if self.request.called_directly or self.request.is_eager:
             return super().__call__(*args, **kwargs)  # the caller sees the error
+        self._require_own_queue()
         duty = _Duty.of(self, args, kwargs)
         if duty is not None and not duty.may_begin():
             raise Ignore(f"{self.name} was done a moment ago")
@@ -61,6 +70,16 @@ class DurableTask(Task):  # type: ignore[misc]  # Celery has no types
             _pauses.pause()
             if _stopping.is_set():
                 raise Reject("the worker stops", requeue=True)
+
+    def _require_own_queue(self) -> None:
+        """Raise `NotByThisQueue` for a task of ours that came by a queue of bots."""
+        queue = self._queue()
+        if queue in BOT_QUEUES and self._route().get("queue") not in BOT_QUEUES:
+            raise NotByThisQueue(f"{self.name} can't be started through the queue {queue}")
+
+    def _route(self) -> Mapping[str, str]:
+        routes: Mapping[str, Mapping[str, str]] = settings.CELERY_TASK_ROUTES
+        return routes.get(self.name, {})
 
     def _run_or_hand_over(
         self, duty: _Duty | None, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -18,7 +18,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 
 from backoffice import durable_tasks
 from backoffice.celery import app
-from backoffice.durable_tasks import DurableTask
+from backoffice.durable_tasks import DurableTask, NotByThisQueue
 from exchanges.duties import HandOver, repeated
 from tests.harness.redis import TestRedis
 from tests.harness.waiting import wait_for
@@ -74,7 +74,7 @@ def deliver(body: Body) -> Deliver:
         message = {
             "id": ID,
             "called_directly": False,
-            "delivery_info": {"routing_key": "cancel"},
+            "delivery_info": {"routing_key": "duties"},
             "reply_to": "somebody",
             "ignore_result": False,
             "headers": {},
@@ -95,6 +95,17 @@ def waiting(server: TestRedis, queue: str) -> list[dict[str, Any]]:
     return [row | {"body": json.loads(base64.b64decode(row["body"]))} for row in rows]
 
 
+@pytest.mark.parametrize("queue", ["trading", "cancel"])
+def test_body__of_another_queue_never_runs_for_a_bot(
+    queue: str, body: Body, deliver: Deliver
+) -> None:
+    with pytest.raises(NotByThisQueue, match=rf"tests\.body .* queue {queue}"):
+        deliver(delivery_info={"routing_key": queue})
+    assert body.runs == 0
+    deliver()
+    assert body.runs == 1
+
+
 @pytest.mark.parametrize("error", [OperationalError("gone"), read_only()], ids=["lost", "25006"])
 def test_body__that_finds_no_database_puts_its_message_back(
     error: Exception, body: Body, deliver: Deliver, redis_server: TestRedis
@@ -102,7 +113,7 @@ def test_body__that_finds_no_database_puts_its_message_back(
     body.failures = [error]
     with pytest.raises(Ignore):
         deliver(headers={"mark": 1})
-    (message,) = waiting(redis_server, "cancel")  # the queue it came from
+    (message,) = waiting(redis_server, "duties")  # the queue it came from
     assert message["headers"]["id"] == ID
     assert message["headers"]["task"] == "tests.body"
     assert message["headers"]["ignore_result"] is False
@@ -141,7 +152,7 @@ def test_body__puts_its_message_back_as_soon_as_the_broker_is_there(
         redis_server.start()
         with pytest.raises(Ignore):
             delivered.result(timeout=20)
-    assert len(waiting(redis_server, "cancel")) == 1
+    assert len(waiting(redis_server, "duties")) == 1
 
 
 def test_body__of_a_worker_that_stops_hands_its_message_back(

@@ -138,3 +138,15 @@ def test_worker__answers_a_bot_behind_the_users(
     )
     with pytest.raises(Exception, match="symbol"):
         sent.get(timeout=30)
+
+
+@pytest.mark.parametrize(
+    "task", ["orders.apply_halt_rules", "desk.do_bulk", "celery.backend_cleanup"]
+)
+def test_worker__starts_nothing_but_orders_and_cancels_for_a_bot(
+    server: GuardedRedis, office: redis.Redis, processes: ProcessFactory, task: str
+) -> None:
+    processes.worker(env={"REDIS_URL": url(server, "backoffice")})
+    sent = bot_of(server).send_task(task, queue="trading", ignore_result=False)
+    with pytest.raises(Exception, match=f"{task} can't be started through the queue trading"):
+        sent.get(timeout=30)
