@@ -13,3 +13,8 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.simulation"]  # for its command `simul
 
 #: The tests of the second factor ask for it. Others may have live accounts without it.
 SECOND_FACTOR = "optional"
+
+PASSWORD_HASHERS = [
+    "tests.harness.passwords.QuickHasher",
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+]

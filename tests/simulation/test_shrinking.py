@@ -40,6 +40,7 @@ def test_shrink__of_a_story_that_fails_by_itself_leaves_nothing() -> None:
     assert shrink(_story("submit", "fill", "halt"), lambda steps: True) == []
 
 
+@pytest.mark.long
 def test_simulate_faults__shortens_a_failing_story_to_the_steps_that_it_needs() -> None:
     """Without the question before a second attempt, an order whose answer is lost is sent twice."""
     run = play(

@@ -291,11 +291,23 @@ def step(
         book.record(number, None, [trades_of(number, life)[progress]])
 
 
+Story = tuple[list[Life | None], list[tuple[str, int, int, bool]]]
+
+
+@settings(max_examples=500)
+@given(STORIES)
+def test_every_evidence__in_any_order_is_recorded(story: Story) -> None:
+    check_evidence(story)
+
+
+@pytest.mark.long
 @settings(max_examples=3000)
 @given(STORIES)
-def test_every_evidence__in_any_order_is_recorded(
-    story: tuple[list[Life | None], list[tuple[str, int, int, bool]]],
-) -> None:
+def test_every_evidence__in_many_more_orders_is_recorded(story: Story) -> None:
+    check_evidence(story)
+
+
+def check_evidence(story: Story) -> None:
     given_lives, steps = story
     book = Book()
     play(book, given_lives, steps)
