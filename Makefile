@@ -1,6 +1,6 @@
 # Every target works from a fresh clone with Python 3.11 or newer and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help run requirements test test-long test-seeds test-stories simulate coverage lint format bench sbom clean
+.PHONY: help run requirements test test-long test-seeds test-stories test-times simulate coverage lint format bench sbom clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -44,19 +44,27 @@ requirements: | .venv/.made ## writes requirements*.txt from requirements*.in (A
 test: .venv/.dev ## the suite
 	$(PY) -m pytest -n 2 --dist worksteal -m "not long and not testnet" $(ARGS)
 
-test-long: test-seeds test-stories ## the scenarios that take minutes
+test-long: test-seeds test-stories test-times ## the scenarios that take minutes
 
 # The long tests that only compute.
-SEEDED := tests/exchanges/simulator/engine tests/simulation tests/backoffice/desk/test_hostile_addresses.py
+SEEDED := tests/exchanges/simulator/engine tests/simulation tests/backoffice/desk/test_hostile_addresses.py \
+	tests/orders/gate tests/orders/recording
+# The long tests that assert times, measure them, or depend on them: each has the machine to itself.
+TIMED := $(addprefix tests/scenarios/test_,breaker.py crowd.py database_outages.py guard_rails.py lag.py many_accounts.py silent_broker.py) \
+	tests/orders/test_book_identity.py tests/orders/reconciliation tests/orders/positions tests/exchanges/simulator/server \
+	tests/backoffice/desk/test_exports.py tests/backoffice/desk/test_many_orders.py tests/backoffice/local
 # Pytest's 5: ARGS chose none of these.
 NONE_OF_THESE = [ $$? -eq 5 ]
 
 test-seeds: .venv/.dev
 	$(PY) -m pytest -n 2 --dist worksteal -m "long and not testnet" $(SEEDED) $(ARGS) || $(NONE_OF_THESE)
 
-# One at a time: most of them start a whole stack, and some assert its times.
+# The others, most of which start a whole stack. --dist loadfile, because the stories of a module share its workers.
 test-stories: .venv/.dev
-	$(PY) -m pytest -m "long and not testnet" $(addprefix --ignore=,$(SEEDED)) $(ARGS) || $(NONE_OF_THESE)
+	$(PY) -m pytest -n 2 --dist loadfile -m "long and not testnet" $(addprefix --ignore=,$(SEEDED) $(TIMED)) $(ARGS) || $(NONE_OF_THESE)
+
+test-times: .venv/.dev
+	$(PY) -m pytest -m "long and not testnet" $(TIMED) $(ARGS) || $(NONE_OF_THESE)
 
 simulate: .venv/.dev ## the seeded simulation of faults, for an hour (ARGS="--minutes 5 --seed 7000")
 	$(PY) manage.py simulate_faults --jobs 2 --minutes 60 $(ARGS)

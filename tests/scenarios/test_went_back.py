@@ -12,9 +12,13 @@ from django.db import connection
 from psycopg import errors, sql
 
 from backoffice.local.postgres import PORT, SUPERUSER, binaries
+from exchanges.models import ExchangeAccount
 from orders.models import BookIdentity
 from tests.harness.processes import ProcessFactory
+from tests.harness.redis import TestRedis
 from tests.harness.scenario import Scenario
+from tests.harness.simulator import Simulator
+from tests.harness.stack import Stack
 from tests.harness.waiting import wait_for
 from tests.scenarios.asserting import assert_book_equals_truth
 from tests.scenarios.backups import disconnect_others, restore_backup, take_backup
@@ -45,14 +49,26 @@ ALLOWED_LAG = {"EXCHANGE_READ_LAG_MS": "3000"}
 
 @pytest.fixture
 def pool(
-    options: tuple[str, ...], scenario: Scenario, processes: ProcessFactory
+    options: tuple[str, ...],
+    stack: Stack,
+    processes: ProcessFactory,
+    redis_server: TestRedis,
+    account: ExchangeAccount,
+    simulator: Simulator,
+    fast_timing: None,
 ) -> Iterator[Scenario]:
     """A market that fills, and one worker of this pool that has worked already."""
-    scenario.worker.stop()
-    scenario.simulator.control.unfreeze()
+    simulator.control.unfreeze()
     worker = processes.worker("pool", options=options, env=ALLOWED_LAG)
     place("warm-up", MARKET_BUY)
-    yield scenario
+    yield Scenario(
+        account=account,
+        simulator=simulator,
+        postgres=stack.postgres,
+        redis=redis_server,
+        processes=processes,
+        worker=worker,
+    )
     worker.stop()
 
 
