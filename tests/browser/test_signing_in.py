@@ -128,7 +128,13 @@ def test_lock_out__says_how_long_it_lasts(
     page.close()
 
 
-@pytest.mark.parametrize("look", ["light", "dark", "phone", "russian"])
+LATER = pytest.mark.long  # the same way through the same pages
+
+
+@pytest.mark.parametrize(
+    "look",
+    ["light", "russian", pytest.param("dark", marks=LATER), pytest.param("phone", marks=LATER)],
+)
 def test_authenticator__is_added_with_its_recovery_codes(
     page: Page, live_server: LiveServer, boss: User, settings: Settings, look: str
 ) -> None:

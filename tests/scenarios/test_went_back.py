@@ -1,4 +1,8 @@
-"""The database goes back in time under running workers, or only seems to: nothing is sent twice."""
+"""The database goes back in time under running workers, or only seems to: nothing is sent twice.
+
+`tests/orders/test_book_identity.py` checks the same within one process. So `make test` plays three
+of these stories, and `make test-long` the others.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +39,7 @@ from tests.scenarios.steps import (
 THREADS = ("--pool", "threads", "--concurrency", "4")
 # Each task gets a child of its own, forked from a parent that started long before.
 CHILDREN = ("--pool", "prefork", "--concurrency", "3", "--max-tasks-per-child", "1")
-POOLS = pytest.mark.parametrize("options", [THREADS, CHILDREN], ids=["threads", "prefork"])
-# The stories that a pool hardly changes.
-FEWER_POOLS = pytest.mark.parametrize(
+POOLS = pytest.mark.parametrize(
     "options",
     [
         pytest.param(THREADS, id="threads"),
@@ -132,7 +134,8 @@ def test_submit__after_pg_restore_into_the_running_server_each_intent_is_sent_on
     assert_each_was_sent_once(pool, intents)
 
 
-@FEWER_POOLS
+@pytest.mark.long
+@POOLS
 def test_submit__a_lost_order_that_the_queries_still_hide_is_not_sent_again(
     pool: Scenario,
 ) -> None:
@@ -150,7 +153,7 @@ def test_submit__a_lost_order_that_the_queries_still_hide_is_not_sent_again(
     assert_each_was_sent_once(pool, intents)
 
 
-@FEWER_POOLS
+@POOLS
 def test_submit__after_a_failover_that_lost_the_last_commits_each_intent_is_sent_once(
     pool: Scenario,
 ) -> None:
@@ -165,7 +168,8 @@ def test_submit__after_a_failover_that_lost_the_last_commits_each_intent_is_sent
     assert_each_was_sent_once(pool, intents)
 
 
-@FEWER_POOLS
+@pytest.mark.long
+@POOLS
 def test_submit__after_redis_was_flushed_orders_wait_once_and_go(pool: Scenario) -> None:
     intents = [f"i-{number}" for number in range(3)]
     repeat(intents)
@@ -176,6 +180,7 @@ def test_submit__after_redis_was_flushed_orders_wait_once_and_go(pool: Scenario)
     assert_each_was_sent_once(pool, [*intents, "new"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [THREADS], ids=["threads"])
 def test_submit__with_the_database_and_redis_both_gone_the_exchange_remembers(
     scenario: Scenario, processes: ProcessFactory, options: tuple[str, ...]
