@@ -244,5 +244,6 @@ _READERS: dict[str, Callable[[JsonObject], AccountEvent]] = {
     "externalLockUpdate": _balance_delta,
     "listStatus": _list_status,
     "eventStreamTerminated": _ended,
+    "listenKeyExpired": _ended,
     "serverShutdown": _ended,
 }

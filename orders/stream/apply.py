@@ -47,6 +47,7 @@ class StreamApplier:
         self._account = account
         self._state: dict[str, Any] = {}
         self._state_written_at = 0.0
+        self._lost_events = self._made_good = 0
 
     def connected(self, subscribed_at: datetime) -> None:
         """Catch up with everything before the subscription, then mark the account as in sync.
@@ -55,9 +56,7 @@ class StreamApplier:
         can't undo it.
         """
         self._write(connected_since=subscribed_at, in_sync_since=None, reason="catching up")
-        sync_open_orders(self._account, wait=True)
-        complete_fills(self._account)
-        sync_balances(self._account)
+        self.read_again()
         self._write(in_sync_since=clock.now(), reason="")
         log.info("stream_in_sync", account=self._account.name)
 
@@ -65,6 +64,23 @@ class StreamApplier:
         """Compare everything once more, because the reads of the catch-up may have lagged."""
         sync_open_orders(self._account, wait=True)
         reconcile_account(self._account)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return True if an event was lost, so that nothing the stream brought counts as fresh."""
+        return self._made_good < self._lost_events
+
+    def note_lost(self) -> None:
+        """Doubt the account's figures until it has been read again."""
+        self._lost_events += 1
+
+    def read_again(self) -> None:
+        """Read whatever events so far may have changed."""
+        lost = self._lost_events
+        sync_open_orders(self._account, wait=True)
+        complete_fills(self._account)
+        sync_balances(self._account)
+        self._made_good = lost
 
     def disconnected(self, reason: str) -> None:
         """Mark the account as not in sync."""
@@ -152,7 +168,8 @@ def store_states(appliers: Sequence[StreamApplier]) -> None:
 
     A stream that is in sync brings every change of the balances, so they are as fresh as it is.
     """
-    states = [state for applier in appliers if (state := applier.state()) is not None]
+    found = [(each, state) for each in appliers if (state := each.state()) is not None]
+    states = [state for _, state in found]
     if not states:
         return
     StreamState.objects.bulk_create(
@@ -168,6 +185,10 @@ def store_states(appliers: Sequence[StreamApplier]) -> None:
             "reason",
         ],
     )
-    in_sync = [state.account_id for state in states if state.in_sync_since is not None]
+    in_sync = [
+        state.account_id
+        for applier, state in found
+        if state.in_sync_since is not None and not applier.is_in_doubt
+    ]
     if in_sync:
         stamp_all(in_sync, balances_synced_at=clock.now())

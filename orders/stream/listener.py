@@ -32,6 +32,7 @@ from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
 from orders.db_retry import is_database_away
 from orders.reconciliation.open_orders import followed_accounts
+from orders.stream.again import ReadAgain
 from orders.stream.apply import StreamApplier, store_states
 
 log = structlog.get_logger(__name__)
@@ -261,6 +262,7 @@ class _Follower:
         self._threads = threads or Threads()
         self.applier = StreamApplier(account)
         self._second_look: asyncio.Task[None] | None = None
+        self._again = ReadAgain(account.name, partial(self._threads.read, self.applier.read_again))
 
     async def run(self) -> None:
         try:
@@ -268,6 +270,7 @@ class _Follower:
         finally:
             if self._second_look is not None:
                 self._second_look.cancel()
+            self._again.cancel()
             # The thread may be busy or broken. Then its last state goes stale within seconds.
             with suppress(Exception):
                 stopped = self._threads.write(
@@ -300,6 +303,7 @@ class _Follower:
                 error=event.error,
                 raw=event.raw,
             )
+            self._doubt()
             await self._do(partial(self.applier.keep, problem=event.error, raw=event.raw))
         else:
             await self._do(self.applier.apply, event)
@@ -370,10 +374,15 @@ class _Follower:
                     account=self._account.name,
                     argument=repr(arguments)[:2000],
                 )
+                self._doubt()
                 await self._keep_failed(arguments)
                 return
             else:
                 return
+
+    def _doubt(self) -> None:
+        self.applier.note_lost()
+        self._again.ask()
 
     async def _keep_failed(self, arguments: tuple[Any, ...]) -> None:
         problem = f"could not be applied: {', '.join(map(_event_name, arguments))}"

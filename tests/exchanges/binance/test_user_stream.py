@@ -779,6 +779,6 @@ def test_read_event__a_list_has_its_own_status() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["eventStreamTerminated", "serverShutdown"])
+@pytest.mark.parametrize("kind", ["eventStreamTerminated", "serverShutdown", "listenKeyExpired"])
 def test_read_event__ends_are_told(kind: str) -> None:
     assert read_event({"e": kind, "E": binance.PLACED_AT}) == Ended(kind)

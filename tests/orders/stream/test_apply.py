@@ -24,12 +24,12 @@ from exchanges.binance.stream_messages import Bad, Connected, StreamEvent, read_
 from exchanges.errors import GatewayError, OrderNotFound
 from exchanges.mirror.balances import ensure_balances
 from exchanges.mirror.instruments import sync_instruments
-from exchanges.models import Balance, ExchangeAccount, Lease, Reservation, StreamState
+from exchanges.models import AccountSync, Balance, ExchangeAccount, Lease, Reservation, StreamState
 from orders.models import ExchangeOrder, Fill, Order, ReconciliationBreak
 from orders.reconciliation.account import reconcile_account
 from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.questions import ask_for
-from orders.stream import listener
+from orders.stream import again, listener
 from orders.stream.apply import StreamApplier, store_states
 from orders.sweep import resolve_unconfirmed
 from tests import steps
@@ -462,6 +462,58 @@ def test_run__stops_while_the_database_hangs(monkeypatch: pytest.MonkeyPatch) ->
             answers.set()
 
     asyncio.run(story())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_failing", [False, True], ids=["at once", "after a failed question"])
+def test_follow__what_an_unreadable_event_told_is_read_again(
+    owner: ExchangeAccount,
+    exchange: FakeExchange,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    is_failing: bool,
+) -> None:
+    settings.EXCHANGE_READ_LAG_MS = 0
+    order = submit()
+    exchange.fill(steps.client_id(order))
+    if is_failing:
+        exchange.lose_answer("fetch_account", executed=False)
+    doubts: list[bool] = []
+
+    class Scripted:
+        def __init__(self, _: ExchangeAccount, **__: Any) -> None:
+            """Take the arguments of the real stream."""
+
+        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+            yield Bad('{"e": "outboundAccountPosition", "B": null}', "balances: not a list")
+            doubts.append(follower.applier.is_in_doubt)
+            reading = follower._again._task
+            assert reading is not None
+            await asyncio.wait_for(reading, 30)
+            doubts.append(follower.applier.is_in_doubt)
+
+    monkeypatch.setattr(listener, "UserStream", Scripted)
+    monkeypatch.setattr(again, "FIRST_PAUSE_SECONDS", 0.05)
+    follower = listener._Follower(owner)
+    asyncio.run(follower.run())
+    follower._threads.close(wait=True)
+    order.refresh_from_db()
+    assert (doubts, order.status) == ([True, False], "FILLED")
+    assert Balance.objects.get(asset="BTC").free == D("1.0999")
+
+
+def test_store_states__balances_are_not_fresh_after_a_lost_event(owner: ExchangeAccount) -> None:
+    live = StreamApplier(owner)
+    live.connected(clock.now())
+    synced = AccountSync.objects.filter(account=owner, balances_synced_at__isnull=False)
+    live.note_lost()
+    synced.update(balances_synced_at=None)
+    store_states([live])
+    assert not synced.exists()
+    live.read_again()
+    synced.update(balances_synced_at=None)
+    store_states([live])
+    assert synced.exists()
 
 
 @pytest.mark.django_db(transaction=True)
