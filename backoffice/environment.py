@@ -56,11 +56,15 @@ class Environment:
             raise ImproperlyConfigured(f"{name} must be a whole number, 0 or more.")
         return builtins.int(text)
 
-    def positive_int(self, name: builtins.str, *, default: builtins.int) -> builtins.int:
+    def positive_int(
+        self, name: builtins.str, *, default: builtins.int, most: builtins.int | None = None
+    ) -> builtins.int:
         """Read a whole number, 1 or more."""
         number = self.int(name, default=default)
         if not number:
             raise ImproperlyConfigured(f"{name} must be a whole number, 1 or more.")
+        if most is not None and number > most:
+            raise ImproperlyConfigured(f"{name} must be a whole number, at most {most}.")
         return number
 
     def float(self, name: builtins.str, *, default: builtins.float) -> builtins.float:

@@ -207,7 +207,8 @@ AUTH_PASSWORD_VALIDATORS = [
 # -- Exchange -------------------------------------------------------------------------------------
 
 EXCHANGE_REQUEST_TIMEOUT_MS = env.positive_int("EXCHANGE_REQUEST_TIMEOUT_MS", default=12_000)
-EXCHANGE_RECV_WINDOW_MS = env.positive_int("EXCHANGE_RECV_WINDOW_MS", default=5_000)
+# The exchange refuses every request with a longer one.
+EXCHANGE_RECV_WINDOW_MS = env.positive_int("EXCHANGE_RECV_WINDOW_MS", default=5_000, most=60_000)
 EXCHANGE_ENGINE_TIMEOUT_MS = env.int("EXCHANGE_ENGINE_TIMEOUT_MS", default=10_000)
 EXCHANGE_READ_LAG_MS = env.int("EXCHANGE_READ_LAG_MS", default=5_000)
 EXCHANGE_STREAM_SILENCE_SECONDS = env.seconds("EXCHANGE_STREAM_SILENCE_SECONDS", default=60)

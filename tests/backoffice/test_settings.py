@@ -63,7 +63,7 @@ BAD = {
     "CELERY_TASK_ALWAYS_EAGER": ["$DEBUG"],
     "CELERY_REMOTE_CONTROL": ["enabled"],
     "LOG_JSON": ["json"],
-    "EXCHANGE_RECV_WINDOW_MS": ["5s", "-1", "5000.5", "1e3", "0", "٥"],
+    "EXCHANGE_RECV_WINDOW_MS": ["5s", "-1", "5000.5", "1e3", "0", "60001", "٥"],
     "EXCHANGE_REQUEST_TIMEOUT_MS": ["12_000", "0", "0x10", "9" * 30],
     "EXCHANGE_READ_LAG_MS": ["-1", "$LAG"],
     "BREAKER_FAILURES": ["0", "ten"],
