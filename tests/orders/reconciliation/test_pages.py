@@ -155,9 +155,9 @@ def test_sync__an_exchange_with_shorter_pages_is_read_to_the_end(
     owner: ExchangeAccount, exchange: FakeExchange
 ) -> None:
     exchange.longest_page = CAP
-    many_open_orders(owner, 14, filled_by=exchange)
+    many_open_orders(owner, 40, filled_by=exchange)
     sync_open_orders(owner)
-    assert (Order.objects.filter(status="FILLED").count(), kinds()) == (14, set())
+    assert (Order.objects.filter(status="FILLED").count(), kinds()) == (40, set())
 
 
 def test_catch_up__an_exchange_with_shorter_pages_is_read_to_the_end(
