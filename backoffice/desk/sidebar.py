@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from backoffice.desk.filters import UNRESOLVED
 from backoffice.desk.work_items import count_drafts, count_open_breaks, count_waiting
 from backoffice.people.grants import accounts_of, narrow
 from exchanges.models import Environment
@@ -54,7 +55,7 @@ def _stop(request: HttpRequest) -> list[Line]:
 
 def _trading(request: HttpRequest) -> list[Line]:
     return [
-        _line(request, "orders.order", _("Orders"), "receipt_long"),
+        _orders(request),
         _unresolved(request),
         _line(request, "orders.fill", _("Fills"), "done_all"),
         _line(request, "orders.position", _("Positions"), "pie_chart"),
@@ -127,12 +128,13 @@ def title_prefix(request: HttpRequest) -> str | None:
 
 
 def _unresolved(request: HttpRequest) -> Line:
-    line = _line(request, "orders.order", _("Unresolved"), "hourglass_top", active=False)
+    line = _line(request, "orders.order", _("Unresolved"), "hourglass_top")
     if line is None:
         return None
+    line["active"] = request.path == line["link"] and request.GET.get("phase") == UNRESOLVED
     rows = Order.objects.filter(status__in=[*states.UNRESOLVED])
     count = narrow(rows, request.user).count()
-    return line | {"link": f"{line['link']}?phase=unresolved"} | _badge(count, "warning")
+    return line | {"link": f"{line['link']}?phase={UNRESOLVED}"} | _badge(count, "warning")
 
 
 def _breaks(request: HttpRequest) -> Line:
@@ -140,6 +142,15 @@ def _breaks(request: HttpRequest) -> Line:
     if line is None:
         return None
     return line | _badge(count_open_breaks(request), "danger")
+
+
+def _orders(request: HttpRequest) -> Line:
+    line = _line(request, "orders.order", _("Orders"), "receipt_long")
+    return line and line | {
+        "active": line["active"]
+        and request.path != reverse("admin:orders_order_by_hand")
+        and request.GET.get("phase") != UNRESOLVED
+    }
 
 
 def _limits(request: HttpRequest) -> Line:

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy
 from django_otp.plugins.otp_static.admin import StaticDevice
 from django_otp.plugins.otp_totp.admin import TOTPDevice
 from unfold.admin import ModelAdmin
@@ -154,6 +155,10 @@ class GroupAdmin(RecentFactorToChange, JournaledAdmin, DjangoGroupAdmin, ModelAd
 
 @admin.register(LinkedLogin)
 class LinkedLoginAdmin(RecentFactorToChange, JournaledAdmin, ModelAdmin):
+    empty_text = gettext_lazy("No linked logins")
+    empty_hint = gettext_lazy(
+        "Link the logins of one human being, so that they can't be their own second person."
+    )
     list_display = ("login", "human")
     list_select_related = ("login",)
     fields = ("login", "human")

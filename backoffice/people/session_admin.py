@@ -21,6 +21,8 @@ from exchanges.acts import record_act
 class PersonSessionAdmin(DeclaredLookups, ModelAdmin):
     """Show live sessions of people. Nobody sees the key of one: the table has only its hash."""
 
+    empty_text = gettext_lazy("No sessions")
+    empty_hint = gettext_lazy("Each signed-in browser of a person appears here.")
     list_display = ("user", "address", "begun", "seen", "agent")
     list_display_links = None
     list_select_related = ("user",)

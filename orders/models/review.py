@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from exchanges import clock
 from exchanges.fields import ExactDecimalField
 from exchanges.models import ExchangeAccount
+from exchanges.types import plain
 
 
 class ReviewKind(models.TextChoices):
@@ -69,7 +70,7 @@ class ReviewRule(models.Model):
         parts = (self.kind, self.account, self.symbol, self.strategy)
         words = [str(part) for part in parts if part]
         if self.notional_above is not None:
-            words.append(f"> {self.notional_above}")
+            words.append(f"> {plain(self.notional_above)}")
         return " ".join(words)
 
     def covers(self, other: ReviewRule) -> bool:

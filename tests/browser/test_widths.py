@@ -35,9 +35,14 @@ PHONE = {"width": 390, "height": 844}
 #: The number of pixels by which the page, and the widest of its panels, are wider than they may be.
 TOO_WIDE = """() => {
   const over = (one) => one.scrollWidth - one.clientWidth;
-  const panels = [...document.querySelectorAll(".desk-panel")];
+  const panels = [...document.querySelectorAll(".desk-panel, .desk-list")];
   return [over(document.documentElement), Math.max(0, ...panels.map(over))];
 }"""
+
+#: The lines of a card: the heights at which its visible cells stand, a few pixels apart or more.
+TOPS = """(row) => [...row.children].map((one) => one.getBoundingClientRect())
+  .filter((box) => box.height && box.left > 40).map((box) => Math.round(box.top + box.height / 2))
+  .sort((a, b) => a - b).filter((top, rank, all) => !rank || top - all[rank - 1] > 6)"""
 
 CULPRITS = """() => [...document.querySelectorAll("main *")]
   .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
@@ -52,7 +57,16 @@ def account(transactional_db: None) -> ExchangeAccount:
     order = OrderFactory(
         account=account, status=Status.NEW, intent_id="momentum-20261130-133121-22", strategy="grid"
     )
-    OrderEventFactory(order=order)
+    OrderEventFactory(order=order, previous_status=Status.CREATED, new_status=Status.PENDING_NEW)
+    for status in Status:
+        OrderFactory(
+            account=account,
+            status=status,
+            order_type="LIMIT_MAKER",
+            strategy="all-states",
+            intent_id=f"momentum-20261130-133121-{status}",
+            reason="LOSS_LIMIT the loss of today, 1234.56 USDT, is over the limit of 1000 USDT",
+        )
     ReconciliationBreakFactory(account=account, order=order)
     amount = Decimal("123456.12345678")
     own = ExchangeOrderFactory(order=order)
@@ -76,6 +90,13 @@ def test_pages__are_not_wider_than_their_window(
     sign_in(page, live_server.url)
     for address in (
         reverse("admin:index"),
+        reverse("admin:orders_order_changelist"),
+        reverse("admin:orders_fill_changelist"),
+        reverse("admin:orders_orderevent_changelist"),
+        reverse("admin:orders_reconciliationbreak_changelist"),
+        reverse("admin:orders_position_changelist"),
+        reverse("admin:people_journalentry_changelist"),
+        reverse("admin:exchanges_tradinghalt_changelist"),
         reverse("admin:desk_workitem_changelist"),
         reverse("admin:exchanges_balance_tie_out"),
         reverse("admin:exchanges_exchangeaccount_change", args=[account.pk]),
@@ -84,6 +105,19 @@ def test_pages__are_not_wider_than_their_window(
     ):
         page.goto(live_server.url + address)
         assert page.evaluate(TOO_WIDE) == [0, 0], (address, page.evaluate(CULPRITS))
+
+
+def test_phone__shows_an_order_as_three_lines_and_the_evidence_of_a_break(
+    page: Page, live_server: LiveServer, account: ExchangeAccount
+) -> None:
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    sign_in(page, live_server.url)
+    page.goto(f"{live_server.url}{reverse('admin:orders_order_changelist')}?strategy=grid")
+    tops = page.locator("tr.desk-row").evaluate(TOPS)
+    assert len(tops) == 3, tops
+    page.goto(live_server.url + reverse("admin:desk_workitem_changelist"))
+    for cell in page.locator(".desk-evidence tbody td").all():
+        assert cell.is_visible()
 
 
 def test_pages__have_no_finding_of_axe(

@@ -6,8 +6,10 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
+from backoffice.desk.columns import moment
 from backoffice.desk.drafted_forms import DraftedChanges
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
@@ -20,8 +22,12 @@ from orders.models import ReviewKind
 class AccountGrantAdmin(
     AccountRows, RecentFactorToChange, DraftedChanges, JournaledAdmin, ModelAdmin
 ):
+    empty_text = gettext_lazy("No account grants")
+    empty_hint = gettext_lazy(
+        "Without a grant, a person sees no account. Grant an account to a role or to a person."
+    )
     draft_kind = ReviewKind.GRANT
-    list_display = ("account", "role", "person", "created_at")
+    list_display = ("account", "role", "person", moment(AccountGrant, "created_at"))
     list_display_links = None
     list_select_related = ("account", "role", "person")
     fields = ("account", "role", "person")

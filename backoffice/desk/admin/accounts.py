@@ -71,6 +71,11 @@ class ExchangeAccountAdmin(
     DraftedChanges,
     ModelAdmin,
 ):
+    empty_text = gettext_lazy("No accounts yet")
+    empty_hint = gettext_lazy(
+        "Add an account, and put its key into the environment. The account's page names"
+        " the variables."
+    )
     draft_kind = ReviewKind.LIVE
     account_path = ""
     list_display = (

@@ -74,6 +74,11 @@ class ValuedBalances(ChangeList):
 
 @admin.register(Balance)
 class BalanceAdmin(AccountRows, ReadOnlyRecords, ModelAdmin):
+    empty_text = gettext_lazy("No balances yet")
+    empty_hint = gettext_lazy(
+        "The first sync of an account reads its balances. If none appear, check the"
+        " account's key and its last sync."
+    )
     list_display = (
         "asset",
         "account",

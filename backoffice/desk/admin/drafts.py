@@ -41,6 +41,11 @@ _COLORS = {
 
 @admin.register(ChangeDraft)
 class ChangeDraftAdmin(ReadOnlyRecords, TouchedVerb, ReasonVerb, ModelAdmin):
+    empty_text = gettext_lazy("No drafts")
+    empty_hint = gettext_lazy(
+        "A change that needs a second person waits here until another person publishes"
+        " it. Rules for a second person decide which changes do."
+    )
     list_display = (
         "id",
         "state_label",

@@ -20,6 +20,10 @@ from exchanges.models import DutyRun
 
 @admin.register(DutyRun)
 class DutyRunAdmin(ReadOnlyRecords, ModelAdmin):
+    empty_text = gettext_lazy("No duties have run yet")
+    empty_hint = gettext_lazy(
+        "Each duty leaves its last run here. If none appears, check that beat and a worker run."
+    )
     list_display = ("duty", "for_account", moment(DutyRun, "ran_at"), "state")
     list_display_links = None
     list_select_related = ("account",)

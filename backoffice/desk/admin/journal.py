@@ -80,6 +80,11 @@ class JournalEntryAdmin(BigTable):
         document(JournalEntry, "before"),
         document(JournalEntry, "after"),
     )
+    card_lines = ("verb subject", "reason", "at person source id")
+    empty_text = gettext_lazy("No acts yet")
+    empty_hint = gettext_lazy(
+        "Each act of a person or a rule appears here: a halt, a cancel, a changed limit, a login."
+    )
     list_display_links = ("id",)
     list_filter = (
         PersonFilter,

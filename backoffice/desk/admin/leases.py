@@ -42,6 +42,11 @@ class HoldForm(ReasonForm):
 
 @admin.register(Lease)
 class LeaseAdmin(ReadOnlyRecords, ReasonVerb, ModelAdmin):
+    empty_text = gettext_lazy("No leases yet")
+    empty_hint = gettext_lazy(
+        "Workers take a lease for each piece of shared work. If none appears, check that"
+        " a worker runs."
+    )
     list_display = ("name", "holder_now", "held_until")
     list_display_links = None
     sortable_by = ()
@@ -147,6 +152,10 @@ def _take_one(request: HttpRequest, name: str, answer: dict[str, Any]) -> None:
 
 @admin.register(LeaseChange)
 class LeaseChangeAdmin(ReadOnlyRecords, ModelAdmin):
+    empty_text = gettext_lazy("No lease changes")
+    empty_hint = gettext_lazy(
+        "Each time a person releases a lease, the change appears here with its reason."
+    )
     list_display = (moment(LeaseChange, "at"), "actor", "name", "holder", "seconds", "reason")
     list_display_links = None
     sortable_by = ()

@@ -120,7 +120,6 @@ class OrderAdmin(
         "account",
         "symbol",
         "side_label",
-        "order_type",
         "quantity_number",
         decimal_column(Order, "price", "limit_price"),
         Column(
@@ -130,12 +129,13 @@ class OrderAdmin(
             heading=gettext_lazy("From market"),
         ),
         Column(filled_bar, Order, "filled_quantity", css_name="filled_quantity_number"),
-        decimal_column(Order, "average_price", "price"),
-        _age,
         "intent_id",
-        "reason_text",
     )
     more_columns = (
+        "reason_text",
+        "order_type",
+        decimal_column(Order, "average_price", "price"),
+        _age,
         "strategy",
         "time_in_force",
         decimal_column(Order, "stop_price", "limit_price"),
@@ -159,8 +159,8 @@ class OrderAdmin(
     )
     card_lines = (
         "symbol side_label quantity_number price_number",
-        "status_label filled_quantity_number average_price_number distance_number age",
-        "created_at account intent_id",
+        "status_label filled_quantity_number distance_number account",
+        "created_at intent_id",
     )
     empty_text = gettext_lazy("No orders yet")
     empty_hint = gettext_lazy(
@@ -236,7 +236,9 @@ class OrderAdmin(
 
     @admin.display(description=gettext_lazy("Status"))
     def status_label(self, order: Order) -> str:
-        return state_label(order.status)
+        text = _reason_of(order)
+        why = format_html('<span class="desk-why" title="{}">{}</span>', text, text) if text else ""
+        return format_html("{}{}", state_label(order.status), why)
 
     @admin.display(description=gettext_lazy("Quantity"))
     def quantity_number(self, order: Order) -> str:
@@ -244,12 +246,7 @@ class OrderAdmin(
 
     @admin.display(description=gettext_lazy("Reason"))
     def reason_text(self, order: Order) -> str:
-        text = order.reason or order.reason_code
-        if order.cancel_requested_at and order.status not in states.CLOSED:
-            requested = _("cancel requested")
-            text = f"{requested}. {text}" if text else requested
-        elif order.status == Status.CANCELED and order.cancel_requested_by and not order.reason:
-            text = _("requested by %(who)s") % {"who": order.cancel_requested_by}
+        text = _reason_of(order)
         return (
             format_html('<span class="desk-reason" title="{}">{}</span>', text, text)
             if text
@@ -367,6 +364,16 @@ class OrderAdmin(
     def _cancel(self, request: HttpRequest, orders: Iterable[Order], reason: str) -> None:
         for answer in cancel_each(orders, requested_by=request.user.get_username(), reason=reason):
             self.message_user(request, f"{answer.intent_id}: {answer.text}", answer.level)
+
+
+def _reason_of(order: Order) -> str:
+    text = str(order.reason or order.reason_code)
+    if order.cancel_requested_at and order.status not in states.CLOSED:
+        requested = _("cancel requested")
+        return f"{requested}. {text}" if text else requested
+    if order.status == Status.CANCELED and order.cancel_requested_by and not order.reason:
+        return _("requested by %(who)s") % {"who": order.cancel_requested_by}
+    return text
 
 
 def age_text(order: Order) -> str:

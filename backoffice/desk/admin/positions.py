@@ -57,6 +57,15 @@ class PositionAdmin(AccountRows, GridTable):
         "fees_number",
         moment(Position, "priced_at"),
     )
+    card_lines = (
+        "base_asset quote_asset quantity_number",
+        "unrealized_number realized_number",
+        "account priced_at",
+    )
+    empty_text = gettext_lazy("No positions yet")
+    empty_hint = gettext_lazy(
+        "The fills of an account add up to a position for each symbol. The first fill makes one."
+    )
     list_display_links = None
     list_filter = (("account", AccountFilter), SymbolFilter)
     list_before_template = "desk/positions_note.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
 from backoffice.desk.columns import decimal_column, moment
@@ -17,6 +18,11 @@ from orders.models import ReviewKind, ReviewRule
 class ReviewRuleAdmin(
     AccountRows, RecentFactorToChange, DraftedChanges, JournaledAdmin, ModelAdmin
 ):
+    empty_text = gettext_lazy("No rules for a second person")
+    empty_hint = gettext_lazy(
+        "Nothing waits for a second person. Add a rule to make large orders or changes"
+        " wait for one."
+    )
     draft_kind = ReviewKind.RULE
     list_display = (
         "kind",

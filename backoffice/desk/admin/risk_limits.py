@@ -124,6 +124,11 @@ class UsedLimits(ChangeList):
 class RiskLimitAdmin(
     AccountRows, RecentFactorToChange, DraftedChanges, JournaledAdmin, TouchedVerb, ModelAdmin
 ):
+    empty_text = gettext_lazy("No risk limits")
+    empty_hint = gettext_lazy(
+        "The gate checks balances and the exchange's own rules only. Add a limit for an"
+        " account, a symbol or a strategy."
+    )
     draft_kind = ReviewKind.LIMIT
     list_display = (
         *_SCOPE,
@@ -208,6 +213,10 @@ class RiskLimitAdmin(
 
 @admin.register(RiskLimitChange)
 class RiskLimitChangeAdmin(AccountRows, ReadOnlyRecords, ModelAdmin):
+    empty_text = gettext_lazy("No changes of risk limits")
+    empty_hint = gettext_lazy(
+        "Each added, changed or deleted limit appears here, with its values before and after."
+    )
     list_display = (
         moment(RiskLimitChange, "at"),
         "actor",

@@ -47,13 +47,14 @@ def _card_lines(cl: Any) -> dict[str, int]:
 
 def _cells(cl: Any, row: Any, lines: dict[str, int]) -> Iterator[Cell]:
     links = cl.list_display_links or ()
+    nothing = (EMPTY, cl.model_admin.get_empty_value_display())
     for column in cl.list_display:
         name = column.__name__ if callable(column) else str(column)
         content = _content(cl, column, row)
         if column in links:
             content = _link(cl, row, content)
         css = "action-checkbox" if name == "action_checkbox" else f"field-{name}"
-        if (line := lines.get(name)) and content != EMPTY:
+        if (line := lines.get(name)) and content not in nothing:
             css += f" desk-line-{line}"
         yield Cell(content, css)
 
