@@ -48,10 +48,10 @@ def test_list__keeps_columns_and_views(orders_page: Page) -> None:
     page = orders_page
     page.get_by_text("Columns", exact=True).click()
     page.get_by_role("checkbox", name="Strategy").check()
-    page.get_by_role("checkbox", name="Average price").uncheck()
+    page.get_by_role("checkbox", name="From market").uncheck()
     page.get_by_role("button", name="Show these").click()
     expect(page.locator("thead")).to_contain_text("Strategy")
-    expect(page.locator("thead")).not_to_contain_text("Average price")
+    expect(page.locator("thead")).not_to_contain_text("From market")
     page.goto(f"{page.url.partition('?')[0]}?strategy=grid")
     page.get_by_text("Save view", exact=True).click()
     page.get_by_label("Name of the view").fill("Grid")
