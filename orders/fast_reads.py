@@ -23,6 +23,39 @@ def attempt_by_client_id(account_id: int, client_order_id: str) -> ExchangeOrder
     return next(iter(_attempts(where, (account_id, client_order_id))), None)
 
 
+def attempts_by_client_ids(account_id: int, client_order_ids: Sequence[str]) -> list[ExchangeOrder]:
+    """Return the attempts that were sent with one of these ids, with their orders."""
+    where = "e.account_id = %s AND e.client_order_id = ANY(%s)"
+    return _attempts(where, (account_id, list(client_order_ids)))
+
+
+def taken_numbers(
+    account_id: int, symbols: Sequence[str], exchange_order_ids: Sequence[str]
+) -> set[tuple[str, str]]:
+    """Return symbol and id of the exchange of the attempts that have one of these."""
+    sql = (
+        "SELECT symbol, exchange_order_id FROM orders_exchangeorder WHERE account_id = %s"
+        " AND symbol = ANY(%s) AND exchange_order_id = ANY(%s) AND NOT (exchange_order_id = '')"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (account_id, list(symbols), list(exchange_order_ids)))
+        return set(cursor.fetchall())
+
+
+def known_trades(
+    account_id: int, client_order_ids: Sequence[str], trade_ids: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Return client order id and trade id of these attempts' stored fills with these trade ids."""
+    sql = (
+        "SELECT e.client_order_id, f.trade_id FROM orders_exchangeorder e"
+        " JOIN orders_fill f ON f.exchange_order_id = e.id"
+        " WHERE e.account_id = %s AND e.client_order_id = ANY(%s) AND f.trade_id = ANY(%s)"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (account_id, list(client_order_ids), list(trade_ids)))
+        return cursor.fetchall()  # type: ignore[no-any-return]
+
+
 def attempts_by_exchange_id(
     account_id: int, symbol: str, exchange_order_id: str
 ) -> list[ExchangeOrder]:
@@ -37,10 +70,10 @@ def attempts_by_exchange_id(
     return _attempts(where, (account_id, symbol, exchange_order_id))
 
 
-def fills_of(order_id: UUID) -> list[Fill]:
-    """Return the order's fills in the order in which they were stored."""
-    source = "FROM orders_fill f WHERE f.order_id = %s ORDER BY f.id"
-    rows = _rows((("f", Fill),), source, (order_id,))
+def fills_of(order_ids: Sequence[UUID]) -> list[Fill]:
+    """Return the fills of these orders in the order in which they were stored."""
+    source = "FROM orders_fill f WHERE f.order_id = ANY(%s) ORDER BY f.id"
+    rows = _rows((("f", Fill),), source, (list(order_ids),))
     return [fill for (fill,) in rows]
 
 

@@ -14,7 +14,7 @@ import math
 import random
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import structlog
@@ -43,6 +43,8 @@ from exchanges.types import CallKind
 
 CLOSE_SECONDS = 1.0
 LAST_LOOK_SECONDS = 0.2
+#: Events of one group, so that the accounts of a listener take short turns.
+MOST_TOGETHER = 64
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +116,13 @@ class UserStream:
 
         `Connected` comes first after every subscription.
         """
+        async with aclosing(self.groups()) as groups:
+            async for group in groups:
+                for event in group:
+                    yield event
+
+    async def groups(self) -> AsyncGenerator[list[StreamEvent], None]:
+        """Yield the same events, each with those that have arrived meanwhile. None waits."""
         log_account = log.bind(account=self._account.name)
         while True:
             await asyncio.sleep(self._budget.take())
@@ -121,9 +130,9 @@ class UserStream:
             try:
                 await connection.subscribe()
                 log_account.info("stream_connected")
-                yield Connected(clock.now())
+                yield [Connected(clock.now())]
                 while True:
-                    yield await connection.next_event()
+                    yield await connection.next_events()
             except GatewayError as error:
                 end = error
             finally:
@@ -132,7 +141,7 @@ class UserStream:
                 await asyncio.to_thread(self._forget_clock)
             if isinstance(end, AccountError):
                 log_account.error("stream_terminated", reason=end.message, code=end.code)
-                yield Terminated(end.message, end.code)
+                yield [Terminated(end.message, end.code)]
                 return
             if connection.lived_seconds() >= self._longest_pause_seconds:
                 self._failures = 0
@@ -140,7 +149,7 @@ class UserStream:
             log_account.warning(
                 "stream_disconnected", reason=end.message, code=end.code, retry_in=round(pause, 3)
             )
-            yield Disconnected(end.message, pause)
+            yield [Disconnected(end.message, pause)]
             await asyncio.sleep(pause)
 
     def _forget_clock(self) -> None:
@@ -176,6 +185,7 @@ class _Connection:
         self._inbox: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self._heard_at = clock.monotonic()
         self._subscribed_at: float | None = None
+        self._ended_by: GatewayError | None = None
         self._secrets: tuple[str, ...] = ()
         self._exchange: Any = None
         self._client: Any = None
@@ -203,6 +213,19 @@ class _Connection:
     def lived_seconds(self) -> float:
         """Return the seconds since the subscription was confirmed, 0 before."""
         return 0.0 if self._subscribed_at is None else clock.monotonic() - self._subscribed_at
+
+    async def next_events(self) -> list[StreamEvent]:
+        """Wait for an event. Return it with those that have arrived after it."""
+        if self._ended_by is not None:
+            raise self._ended_by
+        events = [await self.next_event()]
+        while len(events) < MOST_TOGETHER and not self._inbox.empty():
+            try:
+                events.append(await self.next_event())
+            except GatewayError as error:
+                self._ended_by = error  # once the caller has the events before it
+                break
+        return events
 
     async def next_event(self) -> StreamEvent:
         text = await self._next_text(self._silence_seconds)

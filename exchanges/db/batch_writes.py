@@ -139,7 +139,7 @@ Place = Callable[[], str]
 def _insert_text(place: Place, model: type[models.Model]) -> tuple[str, str]:
     table, key = model._meta.db_table, model._meta.pk  # noqa: SLF001
     assert key is not None
-    columns = ", ".join(f'"{column}"' for column, _ in _columns_of(model))
+    columns = ", ".join(f'"{column}"' for column, _ in columns_of(model))
     sql = (
         f'INSERT INTO "{table}" ({columns})\n'  # nosec B608
         f'SELECT {columns}\n  FROM json_populate_recordset(NULL::"{table}", {place()})'
@@ -185,18 +185,22 @@ _TEXTS: Mapping[type[Write], Callable[..., tuple[str, str]]] = {
 
 def _parameters(item: Write) -> Sequence[Any]:
     if isinstance(item, Insert):
-        columns = _columns_of(type(item.rows[0]))
-        rows = [{column: getattr(row, name) for column, name in columns} for row in item.rows]
-        return (_as_json(rows),)
+        return (as_json([row_values(row) for row in item.rows]),)
     if isinstance(item, Update):
         return tuple(
-            _as_json({_column(item.model, name): value for name, value in part.items()})
+            as_json({_column(item.model, name): value for name, value in part.items()})
             for part in (item.where, item.changes)
         )
     return tuple(item.parameters.values())
 
 
-def _as_json(value: object) -> str:
+def row_values(row: models.Model) -> dict[str, Any]:
+    """Return the columns to insert for the row, with their values."""
+    return {column: getattr(row, name) for column, name in columns_of(type(row))}
+
+
+def as_json(value: object) -> str:
+    """Return rows as the text that `json_populate_recordset` reads."""
     try:
         return orjson.dumps(value, default=_text).decode()
     except orjson.JSONEncodeError:  # an integer beyond 64 bits, in a message of the exchange
@@ -220,7 +224,7 @@ def _mark_stored(rows: Sequence[models.Model], key: Any) -> None:
 
 
 @lru_cache(maxsize=16)
-def _columns_of(model: type[models.Model]) -> tuple[tuple[str, str], ...]:
+def columns_of(model: type[models.Model]) -> tuple[tuple[str, str], ...]:
     """Return column and attribute of each field that we write ourselves."""
     return tuple(
         (str(field.column), field.attname)

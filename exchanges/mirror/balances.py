@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,9 +20,14 @@ from exchanges.db.commits import commit_asynchronously
 from exchanges.db.leases import acquire, do_once, holder_name, lease
 from exchanges.errors import GatewayError
 from exchanges.mirror.readings import was_read
-from exchanges.mirror.reservations import release_shown, release_shown_everywhere
-from exchanges.models import AccountSync, Balance, ExchangeAccount
-from exchanges.types import AccountReport, BalanceReport, from_ms
+from exchanges.mirror.reservations import (
+    drop,
+    due,
+    release_shown,
+    release_shown_everywhere,
+)
+from exchanges.models import AccountSync, Balance, ExchangeAccount, Reservation
+from exchanges.types import EXACT, AccountReport, BalanceReport, from_ms
 
 log = structlog.get_logger(__name__)
 
@@ -103,36 +109,66 @@ def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> i
     Amounts older than the stored ones are skipped, and of an asset that comes twice the last one
     counts.
     """
-    rows = list({row.asset: row for row in rows}.values())
+    return apply_balances_in_turn(account, [rows])
+
+
+def apply_balances_in_turn(
+    account: ExchangeAccount, messages: Sequence[Sequence[BalanceReport]]
+) -> int:
+    """Store the amounts of several messages like `apply_balances` of each, but in one go."""
+    assets = {row.asset for rows in messages for row in rows}
     with transaction.atomic():
         commit_asynchronously()
-        stored = Balance.objects.filter(account=account, asset__in=[row.asset for row in rows])
+        stored = Balance.objects.filter(account=account, asset__in=assets)
         known = {row.asset: row for row in stored.order_by("pk").select_for_update()}
-        fresh = [
-            Balance(
-                account=account,
-                asset=row.asset,
-                free=row.free,
-                locked=row.locked,
-                updated_at=row.updated_at,
-            )
-            for row in rows
-            if _says_more(row, known.get(row.asset))
-        ]
+        held = [asset for asset, row in known.items() if row.reserved]
+        fresh, shown = _in_turn(account, messages, known, due(account.pk, held))
         Balance.objects.bulk_create(
             fresh,
             update_conflicts=True,
             update_fields=("free", "locked", "updated_at"),
             unique_fields=("account", "asset"),
         )
-        held = {
-            row.asset: row.updated_at
-            for row in fresh
-            if row.asset in known and known[row.asset].reserved
-        }
-        if held:
-            release_shown(account.pk, held)
+        drop(shown)
     return len(fresh)
+
+
+def _in_turn(
+    account: ExchangeAccount,
+    messages: Sequence[Sequence[BalanceReport]],
+    known: dict[str, Balance],
+    reservations: Sequence[Reservation],
+) -> tuple[list[Balance], list[Reservation]]:
+    """Return the balances after the messages that change them, and the reservations they show."""
+    waiting: dict[str, list[Reservation]] = defaultdict(list)
+    for reservation in reservations:
+        waiting[reservation.asset].append(reservation)
+    fresh: dict[str, Balance] = {}
+    shown: list[Reservation] = []
+    for rows in messages:
+        for row in {row.asset: row for row in rows}.values():
+            old = fresh.get(row.asset) or known.get(row.asset)
+            if not _says_more(row, old):
+                continue
+            covered = [
+                each
+                for each in waiting[row.asset]
+                if each.due_at is not None and each.due_at <= row.updated_at
+            ]
+            waiting[row.asset] = [each for each in waiting[row.asset] if each not in covered]
+            shown += covered
+            reserved = old.reserved if old else Decimal(0)
+            for each in covered:
+                reserved = EXACT.subtract(reserved, each.amount)
+            fresh[row.asset] = Balance(
+                account=account,
+                asset=row.asset,
+                free=row.free,
+                locked=row.locked,
+                reserved=reserved,
+                updated_at=row.updated_at,
+            )
+    return list(fresh.values()), shown
 
 
 def _says_more(row: BalanceReport, old: Balance | None) -> bool:

@@ -13,7 +13,7 @@ notional.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -49,12 +49,14 @@ def reserve(
 
 def release(*, account_id: int, reference: str) -> None:
     """Free the money of an order that certainly did not happen."""
+    release_all(account_id=account_id, references=[reference])
+
+
+def release_all(*, account_id: int, references: Sequence[str]) -> None:
+    """Free the money of several orders that certainly did not happen."""
     with transaction.atomic():
-        _drop(
-            Reservation.objects.filter(
-                account_id=account_id, reference=reference
-            ).select_for_update()
-        )
+        rows = Reservation.objects.filter(account_id=account_id, reference__in=references)
+        drop(rows.order_by("pk").select_for_update())
 
 
 def hand_over(*, account_id: int, reference: str, at: datetime) -> Update:
@@ -72,14 +74,21 @@ def hand_over(*, account_id: int, reference: str, at: datetime) -> Update:
 def release_shown(account_id: int, figures_at: Mapping[str, datetime]) -> None:
     """Release the reservations that these balances cover. Assets come with the exchange's times.
 
-    Call it in the transaction that stores the balances. A reservation that is changing at this
-    moment is left to its own transaction, or else to the sweep.
+    Call it in the transaction that stores the balances.
     """
-    due = Reservation.objects.filter(
-        account_id=account_id, asset__in=figures_at, due_at__isnull=False
-    )
-    rows = due.select_for_update(skip_locked=True)
-    _drop([row for row in rows if row.due_at is not None and row.due_at <= figures_at[row.asset]])
+    rows = due(account_id, figures_at)
+    drop([row for row in rows if row.due_at is not None and row.due_at <= figures_at[row.asset]])
+
+
+def due(account_id: int, assets: Collection[str]) -> list[Reservation]:
+    """Return and lock the reservations that a balance of these assets may end.
+
+    One that is changing at this moment is left to its own transaction, or else to the sweep.
+    """
+    if not assets:
+        return []
+    rows = Reservation.objects.filter(account_id=account_id, asset__in=assets, due_at__isnull=False)
+    return list(rows.select_for_update(skip_locked=True))
 
 
 def release_shown_everywhere() -> set[int]:
@@ -87,18 +96,19 @@ def release_shown_everywhere() -> set[int]:
 
     Return the ids of accounts that still lack a balance since they handed over.
     """
-    due = Reservation.objects.filter(due_at__isnull=False)
+    handed_over = Reservation.objects.filter(due_at__isnull=False)
     assets: dict[int, set[str]] = defaultdict(set)
-    for account_id, asset in due.values_list("account_id", "asset").distinct():
+    for account_id, asset in handed_over.values_list("account_id", "asset").distinct():
         assets[account_id].add(asset)
     for account_id, names in assets.items():
         with transaction.atomic():
             known = Balance.objects.filter(account_id=account_id, asset__in=names)
             release_shown(account_id, {row.asset: row.updated_at for row in known})
-    return set(due.values_list("account_id", flat=True).distinct()) if assets else set()
+    rest = handed_over.values_list("account_id", flat=True).distinct()
+    return set(rest) if assets else set()
 
 
-def _drop(rows: Collection[Reservation]) -> None:
+def drop(rows: Collection[Reservation]) -> None:
     """Give back the money of these reservations. The caller holds their locks."""
     freed: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
     for row in rows:

@@ -13,7 +13,8 @@ With an empty `ORDER_EVENTS_TASK` none of this runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -68,9 +69,9 @@ def notice_of(order: Order) -> OrderNotice:
     return OrderNotice(order_id=order.pk, version=order.version, details=order_details(order))
 
 
-def send_on_commit(order_id: UUID) -> None:
-    """Send the order's stored messages after the caller's transaction, or now if there is none."""
-    transaction.on_commit(partial(_send_unless_broker_is_away, order_id))
+def send_on_commit(*order_ids: UUID) -> None:
+    """Send the orders' stored messages after the caller's transaction, or now if there is none."""
+    transaction.on_commit(partial(_send_unless_broker_is_away, order_ids))
 
 
 def sweep() -> dict[str, int]:
@@ -109,31 +110,37 @@ def _broker_has_forgotten() -> bool:
         return bool(broker.default_channel.client.set(_MARK, "1", nx=True))
 
 
-def send(order_id: UUID) -> int:
-    """Enqueue the order's unsent messages, oldest first. Return how many.
+def send(*order_ids: UUID) -> int:
+    """Enqueue the unsent messages of these orders, oldest first. Return how many.
 
     Raises the errors of the broker's client.
     """
     sent = 0
-    while (claimed := _claim_oldest(order_id)) is not None:
-        notice_id, message = claimed
-        _enqueue(message)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE orders_ordernotice SET sent_at = %s WHERE id = %s",
-                (clock.now(), notice_id),
-            )
-        sent += 1
+    while claimed := _claim_oldest(order_ids):
+        done: list[int] = []
+        try:
+            for notice_id, message in claimed:
+                _enqueue(message)
+                done.append(notice_id)
+        finally:
+            if done:
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "UPDATE orders_ordernotice SET sent_at = %s WHERE id = ANY(%s)",
+                        (clock.now(), done),
+                    )
+        sent += len(done)
     return sent
 
 
 # A worker that finds it claimed can leave: the claimer looks for newer messages after sending it.
 _CLAIM = """
 UPDATE orders_ordernotice SET claimed_until = %s
- WHERE id = (SELECT n.id FROM orders_ordernotice n
-              WHERE n.order_id = %s AND n.sent_at IS NULL ORDER BY n.id LIMIT 1)
+ WHERE id = ANY (ARRAY(SELECT DISTINCT ON (n.order_id) n.id FROM orders_ordernotice n
+                        WHERE n.order_id = ANY(%s) AND n.sent_at IS NULL
+                        ORDER BY n.order_id, n.id))
    AND (claimed_until IS NULL OR claimed_until <= %s){unflushed}
-RETURNING id, version, details,
+RETURNING id, order_id, version, details,
           (SELECT a.name FROM orders_order o JOIN exchanges_exchangeaccount a ON a.id = o.account_id
             WHERE o.id = orders_ordernotice.order_id)
 """
@@ -149,25 +156,37 @@ def _unflushed() -> str:
     return " AND set_config('synchronous_commit', 'off', true) = 'off'"
 
 
-def _claim_oldest(order_id: UUID) -> tuple[int, dict[str, Any]] | None:
-    """Claim the order's oldest unsent message. Return its id and content.
+def _claim_oldest(order_ids: Sequence[UUID]) -> list[tuple[int, dict[str, Any]]]:
+    """Claim the oldest unsent message of each order. Return their ids and contents.
 
-    None if there is none, or another process is sending it.
+    Leaves out an order that has none, or whose message another process is sending.
     """
     now = clock.now()
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM.format(unflushed=_unflushed()), (now + _CLAIMED_FOR, order_id, now))
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    details = json.loads(row[2])  # Django's raw cursor returns jsonb as text.
-    filled = Decimal(details["filled_quantity"])
-    fills = _fills_that_make(filled, fills_of(order_id) if filled else ())
-    return row[0], {
-        "order": {**details, "account": row[3]},
-        "fills": fill_details(fills),
-        "version": row[1],
-    }
+        cursor.execute(
+            _CLAIM.format(unflushed=_unflushed()), (now + _CLAIMED_FOR, list(order_ids), now)
+        )
+        rows = sorted(cursor.fetchall())
+    # Django's raw cursor returns jsonb as text.
+    found = [
+        (key, order, version, json.loads(text), name) for key, order, version, text, name in rows
+    ]
+    filled = {order: Decimal(details["filled_quantity"]) for _, order, _, details, _ in found}
+    fills: dict[UUID, list[Fill]] = defaultdict(list)
+    if with_fills := [order_id for order_id, quantity in filled.items() if quantity]:
+        for fill in fills_of(with_fills):
+            fills[fill.order_id].append(fill)
+    return [
+        (
+            key,
+            {
+                "order": {**details, "account": name},
+                "fills": fill_details(_fills_that_make(filled[order_id], fills[order_id])),
+                "version": version,
+            },
+        )
+        for key, order_id, version, details, name in found
+    ]
 
 
 def _fills_that_make(filled: Decimal, fills: Iterable[Fill]) -> list[Fill]:
@@ -191,19 +210,20 @@ def _enqueue(message: dict[str, Any]) -> None:
     current_app.send_task(name, kwargs=message, **queue)
 
 
-def _send_unless_broker_is_away(order_id: UUID) -> None:
+def _send_unless_broker_is_away(order_ids: Sequence[UUID]) -> None:
     """Send at once, unless the broker failed in the last seconds: then the sweep sends it later.
 
     Recording a change must not wait for a broker that doesn't answer.
     """
     global _broker_failed_at
     if current_app.conf.task_always_eager:
-        send(order_id)
+        send(*order_ids)
         return
     if clock.monotonic() - _broker_failed_at < _LEAVE_BROKER_ALONE_SECONDS:
         return
     try:
-        send(order_id)
+        send(*order_ids)
     except Exception as error:  # noqa: BLE001  the change is committed, so its caller must go on
         _broker_failed_at = clock.monotonic()
-        log.warning("order_notice_waits", order_id=str(order_id), error=type(error).__name__)
+        waiting = [str(order_id) for order_id in order_ids]
+        log.warning("order_notice_waits", order_ids=waiting, error=type(error).__name__)

@@ -73,7 +73,7 @@ def _apply(attempt: ExchangeOrder, message: Message, timer: StageTimer | None = 
 
     def decide(order: Order) -> Change | None:
         nonlocal plan
-        if _waits_for_answer(attempt, message):
+        if waits_for_answer(attempt, message):
             plan = None
             return _note_refusal(attempt, message)
         merged = _merge(attempt, message)
@@ -82,7 +82,7 @@ def _apply(attempt: ExchangeOrder, message: Message, timer: StageTimer | None = 
             return None
         attempts = states_of_all_attempts(attempt, merged.state)
         plan = plan_record(attempt, message, merged, attempts, now=clock.now())
-        return _change(plan, attempt, message, _stages_recorded(timer))
+        return change_of(plan, attempt, message, _writes(plan, attempt, _stages_recorded(timer)))
 
     try:
         order = change_order(attempt.order, decide, reload=partial(reload_attempt, attempt))
@@ -99,7 +99,7 @@ def _apply(attempt: ExchangeOrder, message: Message, timer: StageTimer | None = 
     return order
 
 
-def _waits_for_answer(attempt: ExchangeOrder, message: Message) -> bool:
+def waits_for_answer(attempt: ExchangeOrder, message: Message) -> bool:
     """Return True if the stream reports a refusal before the sender has read its answer.
 
     The answer says more: rules that we have read too long ago, or a market that will open again.
@@ -173,10 +173,10 @@ def states_of_all_attempts(attempt: ExchangeOrder, state: AttemptState) -> list[
     return [state if other.pk == attempt.pk else attempt_state(other) for other in others]
 
 
-def _change(
-    plan: RecordPlan, attempt: ExchangeOrder, message: Message, stages: Mapping[str, Any]
+def change_of(
+    plan: RecordPlan, attempt: ExchangeOrder, message: Message, writes: Sequence[Write]
 ) -> Change:
-    """Return the change that stores the plan."""
+    """Return the change that stores the plan. `writes` are its rows beside the order's own."""
     finish = partial(_finish, plan, attempt)
     return Change(
         fields=plan.order_changes,
@@ -184,7 +184,7 @@ def _change(
         actor=message.actor,
         source=message.source,
         details=plan.event_details,
-        writes=_writes(plan, attempt, stages),
+        writes=writes,
         # Without it the writes are one message to the database, with the commit: the usual case.
         also=finish if _needs_more(plan) else None,
         is_news=bool(plan.new_fills),
@@ -213,7 +213,7 @@ def _finish(plan: RecordPlan, attempt: ExchangeOrder) -> None:
 def _writes(plan: RecordPlan, attempt: ExchangeOrder, stages: Mapping[str, Any]) -> list[Write]:
     writes: list[Write] = [_own_row(attempt, {**plan.attempt_changes, **stages})]
     if plan.new_fills:
-        writes.append(Insert(_fills(attempt, plan.new_fills)))
+        writes.append(Insert(fill_rows(attempt, plan.new_fills)))
     if plan.taken_at is not None:
         account_id, reference = attempt.account_id, attempt.client_order_id
         writes.append(
@@ -226,7 +226,8 @@ def _own_row(attempt: ExchangeOrder, changes: Mapping[str, Any]) -> Update:
     return Update(ExchangeOrder, {"id": attempt.pk}, changes)
 
 
-def _fills(attempt: ExchangeOrder, fills: Sequence[FillReport]) -> list[Fill]:
+def fill_rows(attempt: ExchangeOrder, fills: Sequence[FillReport]) -> list[Fill]:
+    """Return the unsaved rows of the attempt's trades."""
     return [
         Fill(
             order_id=attempt.order_id,

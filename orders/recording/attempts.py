@@ -18,7 +18,12 @@ from django.db.models import Q, QuerySet
 from exchanges import clock
 from exchanges.models import ExchangeAccount
 from exchanges.types import OrderReport, from_ms, to_ms
-from orders.fast_reads import attempt_by_client_id, attempts_by_exchange_id
+from orders.fast_reads import (
+    attempt_by_client_id,
+    attempts_by_client_ids,
+    attempts_by_exchange_id,
+    taken_numbers,
+)
 from orders.ids import split_client_order_id
 from orders.models import AttemptOutcome, ExchangeOrder
 from orders.recording.epochs import current_epoch
@@ -99,6 +104,36 @@ def attempts_of(
             if isinstance(found, Unknown):
                 found = _amended_unseen(unanswered, report) or found
             yield report, found
+
+
+def plain_attempts_of(
+    account: ExchangeAccount, reports: Sequence[OrderReport]
+) -> Iterator[tuple[OrderReport, ExchangeOrder | None]]:
+    """Yield each report with the attempt that `attempt_of` finds by the client order id alone.
+
+    None if it takes more to find it. Each is judged when it is yielded, like in `attempts_of`.
+    """
+    names = {report.client_order_id for report in reports}
+    rows = {row.client_order_id: row for row in attempts_by_client_ids(account.pk, [*names])}
+    unnumbered = [
+        report
+        for report in reports
+        if (row := rows.get(report.client_order_id)) and not row.exchange_order_id
+    ]
+    taken: set[tuple[str, str]] = set()
+    if unnumbered:
+        symbols = {report.symbol for report in unnumbered}
+        numbers = {report.exchange_order_id for report in unnumbered}
+        taken = taken_numbers(account.pk, [*symbols], [*numbers])
+    for report in reports:
+        found = rows.get(report.client_order_id)
+        if found is None:
+            yield report, None
+        elif found.exchange_order_id:
+            yield report, found if is_about(found, report) else None
+        else:
+            is_free = (report.symbol, report.exchange_order_id) not in taken
+            yield report, found if is_free and _may_have_become(found, report) else None
 
 
 def is_about(attempt: ExchangeOrder, report: OrderReport) -> bool:

@@ -72,28 +72,27 @@ def _change_order(order: Order, decide: Decide, reload: Callable[[], object]) ->
         change = decide(order)
         if change is None:
             return order
-        wanted = _wanted(order, change)
+        wanted = wanted_change(order, change)
         if _stores.do(wanted) if _may_share(change) else _store_alone(wanted):
             if wanted.notice is not None:
                 outbox.send_on_commit(order.pk)
-            if change.log_event:
-                emit = getattr(log, change.log_level)
-                emit(change.log_event, **{**log_fields(order), **change.log_details})
+            log_change(wanted)
             return order
         reload()
     raise TooMuchContention(order.pk)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A change that a thread wants to store, as writes. The first write decides about all."""
+class WantedChange:
+    """A change to store, as writes. The first write decides about all."""
 
     order: Order
     change: Change
     fields: Mapping[str, Any]  # with the next version
     notice: OrderNotice | None
 
-    def writes(self) -> list[Write]:
+    def event(self) -> OrderEvent:
+        """Return the unsaved event of the change. The order must still be as before it."""
         order, change = self.order, self.change
         event = record_event(
             order,
@@ -104,12 +103,17 @@ class _Wanted:
             details=change.details,
         )
         event.new_status = self.fields.get("status", order.status)
+        return event
+
+    def writes(self) -> list[Write]:
+        event = self.event()
         rows: list[Model] = [event] if self.notice is None else [event, self.notice]
         inserts = [Insert([row]) for row in rows]
-        return [own_version(order, self.fields), *change.writes, *inserts]
+        return [own_version(self.order, self.fields), *self.change.writes, *inserts]
 
 
-def _wanted(order: Order, change: Change) -> _Wanted:
+def wanted_change(order: Order, change: Change) -> WantedChange:
+    """Return the change with the order's next version, and the notice to bots if it is news."""
     fields = {**change.fields, "version": order.version + 1}
     notice = None
     if outbox.are_wanted():
@@ -117,10 +121,19 @@ def _wanted(order: Order, change: Change) -> _Wanted:
         set_fields(after, fields)
         if change.is_news or outbox.is_news(order.status, order.filled_quantity, after):
             notice = outbox.notice_of(after)
-    return _Wanted(order, change, fields, notice)
+    return WantedChange(order, change, fields, notice)
 
 
-def _store_alone(wanted: _Wanted) -> bool:
+def log_change(wanted: WantedChange) -> None:
+    """Log a change once it is stored."""
+    change, status = wanted.change, wanted.fields.get("status", wanted.order.status)
+    if change.log_event:
+        emit = getattr(log, change.log_level)
+        fields = {**log_fields(wanted.order), "status": str(status), **change.log_details}
+        emit(change.log_event, **fields)
+
+
+def _store_alone(wanted: WantedChange) -> bool:
     """Write the change as one statement.
 
     Return False if the order is no longer at the version we read.
@@ -141,7 +154,7 @@ def _may_share(change: Change) -> bool:
     return change.also is None and not connection.in_atomic_block
 
 
-def _store_together(group: Sequence[_Wanted]) -> Sequence[bool | None]:
+def _store_together(group: Sequence[WantedChange]) -> Sequence[bool | None]:
     """Store the changes that wait in this process with one transaction, or none of them.
 
     Which one is to blame for a failure shows when each is stored alone.
@@ -162,7 +175,7 @@ def _store_together(group: Sequence[_Wanted]) -> Sequence[bool | None]:
     return stored
 
 
-_stores: Together[_Wanted, bool] = Together(
+_stores: Together[WantedChange, bool] = Together(
     alone=_store_alone,
     together=_store_together,
     owner=lambda wanted: wanted.order.account_id,

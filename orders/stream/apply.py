@@ -17,8 +17,9 @@ from exchanges.binance.stream_messages import (
     BalancesEvent,
     ExecutionReport,
     ListStatus,
+    StreamEvent,
 )
-from exchanges.mirror.balances import apply_balances, sync_balances
+from exchanges.mirror.balances import apply_balances, apply_balances_in_turn, sync_balances
 from exchanges.models import ExchangeAccount, StreamState
 from exchanges.types import to_ms
 from orders.models import BreakKind, Order
@@ -29,15 +30,24 @@ from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.questions import complete_fills
 from orders.recording.attempts import attempt_of
 from orders.recording.breaks import open_account_break
+from orders.recording.together import apply_reports_together
 
 log = structlog.get_logger(__name__)
 
 EXECUTION_TYPES = frozenset(
     {"NEW", "CANCELED", "REPLACED", "REJECTED", "TRADE", "EXPIRED", "TRADE_PREVENTION"}
 )
+AccountEvent = ExecutionReport | BalancesEvent | BalanceDelta | ListStatus
 _STATE_EVERY_SECONDS = 1.0
 MAX_KEPT = 10_000
 _LONGEST_LAG_MS = 86_400_000  # An event without a sensible time is as late as this.
+
+
+def may_share(event: StreamEvent) -> bool:
+    """Return True if the event may be applied together with others."""
+    if isinstance(event, ExecutionReport):
+        return event.report.execution_type in EXECUTION_TYPES
+    return isinstance(event, BalancesEvent) and not event.unreadable
 
 
 class StreamApplier:
@@ -99,7 +109,7 @@ class StreamApplier:
             return None
         return StreamState(account=self._account, alive_at=clock.now(), **self._state)
 
-    def apply(self, event: ExecutionReport | BalancesEvent | BalanceDelta | ListStatus) -> None:
+    def apply(self, event: AccountEvent) -> None:
         """Apply one event."""
         if isinstance(event, ExecutionReport):
             self._apply_order(event)
@@ -110,6 +120,37 @@ class StreamApplier:
         else:
             log.info("order_list_status", account=self._account.name, status=event.order_status)
         self._note_event(event.event_at)
+
+    def apply_together(self, events: Sequence[ExecutionReport | BalancesEvent]) -> list[int]:
+        """Apply waiting events: the orders in one transaction, then the balances in another.
+
+        The orders come first, because a balance ends the reservations of the orders before it.
+        Return the places of the events that must be applied alone, in order. If it is any order,
+        then so must all balances.
+        """
+        orders = [
+            (at, event) for at, event in enumerate(events) if isinstance(event, ExecutionReport)
+        ]
+        balances = [
+            (at, event) for at, event in enumerate(events) if isinstance(event, BalancesEvent)
+        ]
+        done = self._record_together([event for _, event in orders]) if orders else set()
+        left = [at for place, (at, _) in enumerate(orders) if place not in done]
+        if left:
+            return sorted(left + [at for at, _ in balances])
+        if balances:
+            apply_balances_in_turn(self._account, [event.balances for _, event in balances])
+        self._note_event(events[-1].event_at)
+        return []
+
+    def _record_together(self, events: Sequence[ExecutionReport]) -> set[int]:
+        """Record the plain reports among these. Return their places."""
+        reports = [event.report for event in events]
+        try:
+            return apply_reports_together(self._account, reports, actor="stream")
+        except Exception as error:  # noqa: BLE001  applied alone, only the bad one fails again
+            log.warning("events_not_shared", count=len(reports), error=type(error).__name__)
+            return set()
 
     def _apply_order(self, event: ExecutionReport) -> Order:
         report = event.report

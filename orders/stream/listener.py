@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, groupby, repeat
 from typing import Any
 
 import structlog
@@ -33,7 +33,7 @@ from exchanges.models import ExchangeAccount
 from orders.db_retry import is_database_away
 from orders.reconciliation.open_orders import followed_accounts
 from orders.stream.again import ReadAgain
-from orders.stream.apply import StreamApplier, store_states
+from orders.stream.apply import StreamApplier, may_share, store_states
 
 log = structlog.get_logger(__name__)
 
@@ -255,7 +255,7 @@ class Listener:
 
 
 class _Follower:
-    """Follow one account: its stream in the event loop, its events one by one in a thread."""
+    """Follow one account: its stream in the event loop, its events in order in a thread."""
 
     def __init__(self, account: ExchangeAccount, threads: Threads | None = None) -> None:
         self._account = account
@@ -279,9 +279,33 @@ class _Follower:
                 await asyncio.wait_for(stopped, LAST_WRITE_SECONDS)
 
     async def _follow(self) -> None:
-        async with aclosing(self._stream().events()) as events:
-            async for event in events:
+        async with aclosing(self._stream().groups()) as groups:
+            async for group in groups:
+                await self._take_all(group)
+
+    async def _take_all(self, group: Sequence[StreamEvent]) -> None:
+        """Take events that have arrived meanwhile. Those in a row that may share go together."""
+        for can_share, row in groupby(group, key=may_share):
+            events = list(row)
+            if can_share and len(events) > 1:
+                events = await self._left_of(events)
+            for event in events:
                 await self._take(event)
+
+    async def _left_of(self, events: list[Any]) -> list[Any]:
+        """Apply the events together. Return those that must be applied alone."""
+        places: list[int] = []
+        try:
+            await self._threads.write(lambda: places.extend(self.applier.apply_together(events)))
+        except Exception as error:  # noqa: BLE001  applied alone, each is retried, or kept if bad
+            log.warning(
+                "events_not_shared",
+                account=self._account.name,
+                count=len(events),
+                error=type(error).__name__,
+            )
+            return events
+        return [events[place] for place in places]
 
     async def _take(self, event: StreamEvent) -> None:
         if isinstance(event, Connected):

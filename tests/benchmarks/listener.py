@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import django
@@ -35,6 +36,7 @@ def main() -> None:
     )
     commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
     apply_order = StreamApplier._apply_order
+    apply_orders = StreamApplier._record_together
 
     def stamp_commit(connection: BaseDatabaseWrapper) -> None:
         commit(connection)
@@ -42,15 +44,29 @@ def main() -> None:
             first.at or time.time_ns()
         )  # later commits notify the orchestrator and store the stream's state
 
+    def stamp(events: Sequence[Any]) -> None:
+        lines = [
+            f"{event.report.client_order_id} {int(event.event_at.timestamp() * 1000) * 1_000_000}"
+            f" {first.at}\n"
+            for event in events
+        ]
+        os.write(file, "".join(lines).encode())
+
     def stamp_event(account: StreamApplier, event: Any) -> Any:
         first.at = 0
         order = apply_order(account, event)
-        event_at = int(event.event_at.timestamp() * 1000) * 1_000_000
-        os.write(file, f"{event.report.client_order_id} {event_at} {first.at}\n".encode())
+        stamp([event])
         return order
+
+    def stamp_events(account: StreamApplier, events: Sequence[Any]) -> set[int]:
+        first.at = 0
+        done = apply_orders(account, events)
+        stamp([events[place] for place in sorted(done)])
+        return done
 
     BaseDatabaseWrapper._commit = stamp_commit  # type: ignore[attr-defined]
     StreamApplier._apply_order = stamp_event  # type: ignore[method-assign, assignment]
+    StreamApplier._record_together = stamp_events  # type: ignore[method-assign, assignment]
     listen_forever()
 
 

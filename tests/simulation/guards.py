@@ -290,6 +290,7 @@ GUARDS: tuple[Guard, ...] = (
         "end of a reservation",
         "lost answers",
         lambda: (
+            ("exchanges.mirror.balances:due", lambda *_: []),
             ("exchanges.mirror.balances:release_shown", _nothing),
             ("exchanges.mirror.balances:release_shown_everywhere", set),
         ),

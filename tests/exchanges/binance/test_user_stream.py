@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import logging
 import random
 import threading
@@ -35,8 +36,8 @@ from exchanges.binance.stream_messages import (
     Terminated,
     read_event,
 )
-from exchanges.binance.user_stream import ConnectionBudget, UserStream
-from exchanges.errors import OutcomeUnknown
+from exchanges.binance.user_stream import ConnectionBudget, UserStream, _Connection
+from exchanges.errors import AccountError, OutcomeUnknown
 from exchanges.models import ExchangeAccount
 from exchanges.types import ReportSource, Side
 from tests.exchanges.binance import binance_answers as binance
@@ -782,3 +783,26 @@ def test_read_event__a_list_has_its_own_status() -> None:
 @pytest.mark.parametrize("kind", ["eventStreamTerminated", "serverShutdown", "listenKeyExpired"])
 def test_read_event__ends_are_told(kind: str) -> None:
     assert read_event({"e": kind, "E": binance.PLACED_AT}) == Ended(kind)
+
+
+def test_next_events__those_that_wait_come_together_and_an_end_after_them(
+    account: ExchangeAccount,
+) -> None:
+    connection = _Connection(account, silence_seconds=20.0, answer_seconds=10.0)
+    event = json.dumps({"event": binance.execution_report()})
+    refusal = json.dumps({"status": 401, "error": {"code": -2015, "msg": "Invalid API-key."}})
+
+    async def story() -> tuple[list[str], list[str]]:
+        connection._inbox.put_nowait(event)
+        alone = await connection.next_events()
+        for text in (event, "no JSON", event, refusal, event):
+            connection._inbox.put_nowait(text)
+        group = await connection.next_events()
+        with pytest.raises(AccountError):
+            await connection.next_events()
+        return kinds(alone), kinds(group)
+
+    assert asyncio.run(story()) == (
+        ["ExecutionReport"],
+        ["ExecutionReport", "Bad", "ExecutionReport"],
+    )

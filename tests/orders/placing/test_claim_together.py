@@ -239,14 +239,14 @@ def test_claims__many_threads_place_every_order_once(
 # -- records ---------------------------------------------------------------------------------------
 
 
-def note(order: Order, details: str) -> changes._Wanted:
+def note(order: Order, details: str) -> changes.WantedChange:
     change = Change(
         fields={"reason": details},
         event_type=EventType.WAITING,
         actor="test",
         details={"note": details},
     )
-    return changes._wanted(order, change)
+    return changes.wanted_change(order, change)
 
 
 def test_records__share_one_transaction_and_a_stale_one_is_left_out(
@@ -273,7 +273,7 @@ def test_records__one_that_can_not_be_stored_leaves_all_to_be_stored_alone(
     version = good.version
     group = [note(good, "a"), note(bad, "b")]
     broken = Change(fields={"status": "NONE"}, event_type=EventType.WAITING, actor="test")
-    group[1] = changes._wanted(bad, broken)
+    group[1] = changes.wanted_change(bad, broken)
     assert changes._store_together(group) == [None, None]
     assert (good.version, good.reason) == (version, ""), "as stored, for the next try"
     assert Order.objects.get(pk=good.pk).version == version

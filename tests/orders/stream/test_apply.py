@@ -431,9 +431,9 @@ def follow(
         def __init__(self, _: ExchangeAccount, **__: Any) -> None:
             """Take the arguments of the real stream."""
 
-        async def events(self) -> AsyncGenerator[StreamEvent, None]:
+        async def groups(self) -> AsyncGenerator[list[StreamEvent], None]:
             for event in events:
-                yield event
+                yield [event]
 
     monkeypatch.setattr(listener, "UserStream", Scripted)
     follower = listener._Follower(account)
@@ -550,10 +550,10 @@ def test_follow__events_do_not_wait_for_the_second_look(
         def __init__(self, _: ExchangeAccount, **__: Any) -> None:
             """Take the arguments of the real stream."""
 
-        async def events(self) -> AsyncGenerator[StreamEvent, None]:
-            yield Connected(clock.now())
+        async def groups(self) -> AsyncGenerator[list[StreamEvent], None]:
+            yield [Connected(clock.now())]
             await asyncio.to_thread(looking.wait, 10)
-            yield trade
+            yield [trade]
 
     monkeypatch.setattr(listener, "UserStream", Scripted)
     monkeypatch.setattr(StreamApplier, "look_again", look)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -49,7 +50,12 @@ def script(
 
     class Scripted:
         def __init__(self, account: ExchangeAccount, **_: Any) -> None:
-            self.events = lambda: events(account.name)
+            self._events = events(account.name)
+
+        async def groups(self) -> AsyncGenerator[list[StreamEvent], None]:
+            async with aclosing(self._events):
+                async for event in self._events:
+                    yield [event]
 
     monkeypatch.setattr(listener, "UserStream", Scripted)
 
