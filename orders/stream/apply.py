@@ -125,6 +125,7 @@ class StreamApplier:
         """Apply waiting events: the orders in one transaction, then the balances in another.
 
         The orders come first, because a balance ends the reservations of the orders before it.
+        If the balance came first, alone the next balance or the sweep would end them.
         Return the places of the events that must be applied alone, in order. If it is any order,
         then so must all balances.
         """

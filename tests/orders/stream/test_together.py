@@ -14,7 +14,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models import F, Model
 from django.test.utils import CaptureQueriesContext
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -193,6 +193,9 @@ def test_groups__leave_the_rows_of_one_event_after_the_other(
 
     @hypothesis_settings(max_examples=40)
     @given(stories())
+    @example(([(3, "refused", 1), (0, "trade", 1), (3, "refused", 1)], [8]))
+    @example(([(0, "trade", 1), (0, "trade", 1), (0, "trade", 2), (0, "canceled", 1)], [8]))
+    @example(([(3, "balance", 1), (3, "new", 1), (3, "balance", 1), (0, "balance", 2)], [8]))
     def check(story: tuple[list[tuple[Any, ...]], list[int]]) -> None:
         happened, sizes = story
         events = events_of(happened, orders)
