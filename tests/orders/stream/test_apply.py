@@ -484,8 +484,8 @@ def test_follow__what_an_unreadable_event_told_is_read_again(
         def __init__(self, _: ExchangeAccount, **__: Any) -> None:
             """Take the arguments of the real stream."""
 
-        async def events(self) -> AsyncGenerator[StreamEvent, None]:
-            yield Bad('{"e": "outboundAccountPosition", "B": null}', "balances: not a list")
+        async def groups(self) -> AsyncGenerator[list[StreamEvent], None]:
+            yield [Bad('{"e": "outboundAccountPosition", "B": null}', "balances: not a list")]
             doubts.append(follower.applier.is_in_doubt)
             reading = follower._again._task
             assert reading is not None
