@@ -21,8 +21,8 @@ def reconnect_after_demotion() -> None:
         redis.Transport.connection_errors = (*errors, refused)
 
 
-class _KeepingChannel(redis.Channel):
-    """A channel that makes its client once.
+class _KeepsClient:
+    """Let a channel make its client once.
 
     kombu makes a `redis.Redis` for every message that it sends, receives and acknowledges, each
     with a new table of some 200 callbacks. The client holds no connection: it takes one from the
@@ -30,9 +30,10 @@ class _KeepingChannel(redis.Channel):
     """
 
     _kept: Any = None
+    pool: Any
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        create: Any = super()._create_client
+        create: Any = super()._create_client  # type: ignore[misc]  # the channel's own
         if asynchronous or not is_on("kept_broker_clients"):
             return create(asynchronous)  # an asynchronous one is made once anyway
         # A failed connection gets a new pool.
@@ -41,6 +42,15 @@ class _KeepingChannel(redis.Channel):
         return self._kept
 
 
+class _KeepingChannel(_KeepsClient, redis.Channel):
+    """A channel to a Redis at a fixed address."""
+
+
+class _KeepingSentinelChannel(_KeepsClient, redis.SentinelChannel):
+    """A channel to a Redis whose address the sentinels know."""
+
+
 def keep_clients() -> None:
-    """Let each channel of the Redis transport keep its client."""
+    """Let each channel of the Redis transports keep its client."""
     redis.Transport.Channel = _KeepingChannel
+    redis.SentinelTransport.Channel = _KeepingSentinelChannel

@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu.transport import TRANSPORT_ALIASES
 
 from exchanges.limits.redis_url import REDIS_SCHEMES, canonical_redis_url
+from exchanges.limits.sentinel_url import is_sentinel
 
 _TRUE = frozenset({"on", "true", "yes", "y", "1"})
 _FALSE = frozenset({"off", "false", "no", "n", "0"})
@@ -158,7 +159,10 @@ class Environment:
         return canonical_redis_url(name, self.str(name).strip() or default)
 
     def broker_url(self, name: builtins.str, *, default: builtins.str) -> builtins.str:
-        """Read a URL that Celery's broker understands. Semicolons separate alternatives."""
+        """Read a URL that Celery's broker understands. Semicolons separate alternatives.
+
+        A Sentinel URL keeps our spelling, which `celery_url` translates.
+        """
         return self._urls(name, default, knows=lambda scheme: scheme in TRANSPORT_ALIASES)
 
     def result_backend(self, name: builtins.str, *, default: builtins.str) -> builtins.str:
@@ -177,6 +181,8 @@ class Environment:
         text = self.str(name).strip()
         if not text:
             return default
+        if is_sentinel(text):
+            return canonical_redis_url(name, text)
         return ";".join(_celery_url(name, url.strip(), knows) for url in text.split(";"))
 
 

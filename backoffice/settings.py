@@ -20,6 +20,7 @@ from backoffice.logs import configure_logging
 from backoffice.secret_key import own_secret_key
 from backoffice.web.body_limit import LIMIT_BYTES
 from exchanges.duties import repeated
+from exchanges.limits.sentinel_url import celery_options, celery_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -245,8 +246,11 @@ ORDER_EVENTS_QUEUE = env.str("ORDER_EVENTS_QUEUE", default="order-events")
 # -- Celery ---------------------------------------------------------------------------------------
 
 REDIS_URL = env.redis_url("REDIS_URL", default="redis://127.0.0.1:6379/0")
-CELERY_BROKER_URL = env.broker_url("CELERY_BROKER_URL", default="") or REDIS_URL
-CELERY_RESULT_BACKEND = env.result_backend("CELERY_RESULT_BACKEND", default="") or REDIS_URL
+_BROKER_URL = env.broker_url("CELERY_BROKER_URL", default="") or REDIS_URL
+_RESULTS_URL = env.result_backend("CELERY_RESULT_BACKEND", default="") or REDIS_URL
+CELERY_BROKER_URL = celery_url("CELERY_BROKER_URL", _BROKER_URL)
+CELERY_RESULT_BACKEND = celery_url("CELERY_RESULT_BACKEND", _RESULTS_URL)
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = celery_options("CELERY_RESULT_BACKEND", _RESULTS_URL)
 CELERY_TASK_ALWAYS_EAGER = env.bool("CELERY_TASK_ALWAYS_EAGER", default=False)
 CELERY_TASK_EAGER_PROPAGATES = True
 CELERY_TASK_SERIALIZER = "json"
@@ -301,6 +305,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
     "health_check_interval": 25,
+    **celery_options("CELERY_BROKER_URL", _BROKER_URL),
 }
 CELERY_REDIS_SOCKET_TIMEOUT = 5.0
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from exchanges import clock
 from exchanges.limits.redis_url import canonical_redis_url
+from exchanges.limits.sentinel_url import is_sentinel, read_sentinel_url
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -85,14 +86,23 @@ def _client(url: str) -> Redis:
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
+    from redis.sentinel import Sentinel
 
-    return Redis.from_url(
-        canonical_redis_url("REDIS_URL", url),
-        decode_responses=True,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
+    url = canonical_redis_url("REDIS_URL", url)
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": TIMEOUT_SECONDS,
+        "socket_connect_timeout": TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not is_sentinel(url):
+        return Redis.from_url(url, **options)
+    read = read_sentinel_url("REDIS_URL", url)
+    sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+        read.hosts, sentinel_kwargs=read.sentinel_options(TIMEOUT_SECONDS), db=read.database
     )
+    primary: Redis = sentinels.master_for(read.master_name, Redis, **read.credentials(), **options)
+    return primary
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-REDIS_SCHEMES = ("redis", "rediss")
+from exchanges.limits.sentinel_url import SENTINEL_SCHEME, is_sentinel, read_sentinel_url
+
+REDIS_SCHEMES = ("redis", "rediss", SENTINEL_SCHEME)
 
 _CERT_REQS = {
     "cert_required": "required",
@@ -28,6 +30,8 @@ def canonical_redis_url(name: str, url: str) -> str:
     `rediss://` checks the server's certificate unless `ssl_cert_reqs` says otherwise. Raise
     ImproperlyConfigured, which names the variable and never shows the URL, for anything unknown.
     """
+    if is_sentinel(url):
+        return str(read_sentinel_url(name, url))
     try:
         parts = urlsplit(url)
         _ = parts.port

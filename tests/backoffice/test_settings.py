@@ -20,6 +20,7 @@ from backoffice.environment import Environment, read_env_file
 from backoffice.secret_key import own_secret_key
 from exchanges.limits import redis as shared
 from exchanges.limits.redis_url import canonical_redis_url
+from exchanges.limits.sentinel_url import celery_options, celery_url, read_sentinel_url
 from orders.management.helpers import shell_actor
 
 connect: Any = Connection
@@ -90,8 +91,22 @@ BAD = {
         "rediss://h/0?ssl_cert_reqs=CERT_MAYBE",
         "rediss://h/0?ssl_ca_certs=",
         "rediss://h/0?ssl_check_hostname=no",
+        "sentinel://h:26379/0",
+        "sentinel://h:26379/0?master_name=",
+        "sentinel://h:26379/name?master_name=m",
+        "sentinel://h:port/0?master_name=m",
+        "sentinel:///0?master_name=m",
+        "sentinel://h,,i/0?master_name=m",
+        "sentinel://h/0?master_name=m&ssl_cert_reqs=none",
+        "sentinel://h/0;sentinel://i/0?master_name=m",
     ],
-    "CELERY_BROKER_URL": ["rabbit://h", "redis://h/x", "amqp://h:port//", "localhost"],
+    "CELERY_BROKER_URL": [
+        "rabbit://h",
+        "redis://h/x",
+        "amqp://h:port//",
+        "localhost",
+        "redis://h/0;sentinel://i/0",
+    ],
     "CELERY_RESULT_BACKEND": ["rediss://h/0?ssl_cert_reqs=yes", "paper://h", "redis"],
 }
 
@@ -207,3 +222,38 @@ def test_shell_actor__is_the_user_and_not_a_variable(monkeypatch: pytest.MonkeyP
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "somebody-else")
     assert shell_actor() == f"shell:{pwd.getpwuid(os.getuid()).pw_name}"
+
+
+def test_sentinel_url__has_one_spelling_which_celery_gets_translated() -> None:
+    given = "SENTINEL://eva:p%40s@one,two:26380/3?sentinel_password=x&master_name=m"
+    url = canonical_redis_url("REDIS_URL", given)
+    assert url == "sentinel://eva:p%40s@one:26379,two:26380/3?master_name=m&sentinel_password=x"
+    assert canonical_redis_url("REDIS_URL", url) == url
+    assert celery_url("CELERY_BROKER_URL", url) == (
+        "sentinel://eva:p%40s@one:26379/3;sentinel://eva:p%40s@two:26380/3"
+    )
+    options = celery_options("CELERY_BROKER_URL", url)
+    assert (options["master_name"], options["sentinel_kwargs"]["password"]) == ("m", "x")
+    assert "p@s" not in repr(read_sentinel_url("REDIS_URL", url))
+    assert celery_options("CELERY_BROKER_URL", "redis://one/0") == {}
+
+
+def test_sentinel_url__means_the_same_to_broker_results_and_our_client() -> None:
+    url = canonical_redis_url("REDIS_URL", "sentinel://:p%40s@one:1,two:2/3?master_name=m")
+    spelled, options = celery_url("X", url), celery_options("X", url)
+    transport = connect(spelled, transport_options=options).transport
+    channel = transport.Channel.__new__(transport.Channel)  # not set up: that would connect
+    channel.connection = transport
+    broker = channel._connparams()
+    celery = Celery("x", backend=spelled, set_as_current=False)
+    celery.conf.result_backend_transport_options = options
+    results = celery.backend.connparams
+    own: Any = shared._client(url).connection_pool
+    assert [(row["host"], row["port"]) for row in results["hosts"]] == [("one", 1), ("two", 2)]
+    assert [
+        sentinel.connection_pool.connection_kwargs["port"]
+        for sentinel in own.sentinel_manager.sentinels
+    ] == [1, 2]
+    assert own.service_name == options["master_name"] == "m"
+    for meant in (broker, results, own.connection_kwargs):
+        assert (int(meant["db"]), meant["password"]) == (3, "p@s")
