@@ -1,11 +1,13 @@
-"""Plant sentinels for key, secret, password and token, let everything go wrong, and look for them
-everywhere: logs of every process in both forms, database, Redis, pages, metrics and results.
+"""Plant sentinels for key, secret, password, token and second factor, let everything go wrong, and
+look for them everywhere: logs of every process in both forms, database, Redis, pages, metrics and
+results.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,9 +17,13 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django_otp.oath import totp
 
 from backoffice.celery import app
 from backoffice.local.embedded import free_port
+from backoffice.people.factor_models import Authenticator
+from backoffice.people.factors import new_recovery_codes
+from backoffice.people.models import JournalEntry
 from exchanges.models import Environment, ExchangeAccount
 from tests.harness.processes import ChildProcess, ProcessFactory
 from tests.harness.redis import TestRedis
@@ -37,6 +43,7 @@ SECRET = "SENTINELsecretSENTINELsecretSENTINELsecretSENTINELsecretSENTINEL"
 WRONG_SECRET = "SENTINELwrongSENTINELwrongSENTINELwrongSENTINELwrongSENTINELwron"
 PASSWORD = "SENTINELpasswordSENTINEL"
 TOKEN = "SENTINELtokenSENTINELtoken"
+FACTOR_KEY = "SENTINELfactorSENTINELfactorSENTINELfactorSENTINELfactor"
 SIGNED = re.compile(r"signature[\"'=:\s]+[0-9A-Za-z%+/]{16,}", re.IGNORECASE)
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -89,7 +96,28 @@ def accounts(
     return ["demo", "wrong", "away", "bare"]
 
 
-def crash(port: int, account: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The second factors of a person, in the form that only the person has."""
+
+    app: Authenticator
+    recovery_codes: list[str]
+
+    @classmethod
+    def of(cls, user: User) -> Factors:
+        app: Authenticator = Authenticator.objects.create(user=user, name="Phone")
+        return cls(app, new_recovery_codes(user))
+
+    def code(self) -> str:
+        return f"{totp(self.app.bin_key):06d}"
+
+    def secrets(self) -> list[str]:
+        seed = self.app.seed_text
+        codes = [form for code in self.recovery_codes for form in (code, code.replace("-", ""))]
+        return [seed, seed.replace(" ", ""), self.app.bin_key.hex(), *codes]
+
+
+def crash(port: int, account: str, factors: Factors | None = None) -> Iterator[str]:
     """Sign in, ask for metrics, and return the answers of the web process."""
     base = f"http://127.0.0.1:{port}"
     with requests.Session() as person:
@@ -99,6 +127,15 @@ def crash(port: int, account: str) -> Iterator[str]:
         assert token is not None
         fields = {"username": account, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
         yield person.post(f"{base}/admin/login/?next=/admin/", data=fields, timeout=20).text
+        if factors is not None:
+            door = f"{base}/admin/second-factor/?next=/admin/"
+            wrong = f"{(int(factors.code()) + 1) % 10**6:06d}"
+            for code in (wrong, factors.recovery_codes[0]):
+                asked = person.get(door, timeout=20).text
+                token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', asked)
+                assert token is not None
+                fields = {"code": code, "csrfmiddlewaretoken": token[1]}
+                yield person.post(door, data=fields, timeout=20).text
         for header in (f"Bearer {TOKEN}", f"Bearer {TOKEN}x", "Bearer"):
             for path in ("/metrics", "/readyz"):
                 headers = {"Authorization": header}
@@ -114,10 +151,12 @@ def test_secrets__are_nowhere_after_everything_went_wrong(
     redis_server: TestRedis,
     fast_timing: None,
     admin_client: Client,
+    settings: Any,
     as_json: str,
 ) -> None:
     env = {"LOG_LEVEL": "DEBUG", "LOG_JSON": as_json, "METRICS_TOKEN": TOKEN, "PLAIN_HTTP": "on"}
-    User.objects.create_superuser("boss", password=PASSWORD)
+    env["SECOND_FACTOR_KEY"] = settings.SECOND_FACTOR_KEY = FACTOR_KEY
+    factors = Factors.of(User.objects.create_superuser("boss", password=PASSWORD))
     port = free_port()
     worker = processes.worker(env=env)
     others = [
@@ -133,7 +172,8 @@ def test_secrets__are_nowhere_after_everything_went_wrong(
     ]
     answers = [str(answer) for answer in go_wrong(accounts, simulator)]
     answers += crash(port, "nobody")
-    answers += crash(port, "boss")
+    answers += crash(port, "boss", factors)
+    assert JournalEntry.objects.filter(verb="use_recovery_code").exists(), "the door opened"
 
     assert "place" in worker.output(), "the log is at its most talkative"
     assert "listen_user_stream" in others[1].argv
@@ -146,7 +186,9 @@ def test_secrets__are_nowhere_after_everything_went_wrong(
         **dict(pages(admin_client)),
     }
     assert len(places) > 30
-    assert {name: found for name, text in places.items() if (found := secrets_in(text))} == {}
+    planted = factors.secrets()
+    found = {name: secrets_in(text, planted) for name, text in places.items()}
+    assert {name: hits for name, hits in found.items() if hits} == {}
     stop_and_look_again(worker)
 
 
@@ -211,11 +253,12 @@ def pages(client: Client) -> Iterator[tuple[str, str]]:
             yield page, client.get(page).content.decode()
 
 
-def secrets_in(text: str) -> list[str]:
+def secrets_in(text: str, planted: Sequence[str] = ()) -> list[str]:
     """Return each hit with the text around it."""
+    words = (re.compile(re.escape(word)) for word in planted)
     found = [
         match.start()
-        for pattern in (re.compile("SENTINEL[a-z]"), SIGNED)
+        for pattern in (re.compile("SENTINEL[a-z]"), SIGNED, *words)
         for match in pattern.finditer(text)
     ]
     return [text[max(0, place - 300) : place + 100] for place in found[:3]]
