@@ -10,12 +10,19 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from exchanges.simulator.engine.default_symbols import DEFAULT_SYMBOLS
 from exchanges.simulator.engine.types import OrderLimit, units
 from exchanges.simulator.exchange.exchange import Exchange, Settings
 from exchanges.simulator.exchange.persistence import StateError, StateFile
 from exchanges.simulator.exchange.rate_limits import LimitSettings
+from exchanges.simulator.exchange.symbol_file import (
+    SymbolFile,
+    SymbolFileError,
+    read_symbol_file,
+)
 from exchanges.simulator.server.server import SimulatorServer, run
 
+DEFAULT_LISTED = SymbolFile(DEFAULT_SYMBOLS, {})
 DEFAULT_BALANCES = "USDT=100000,BTC=1"
 
 
@@ -63,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar=("NAME", "KEY", "SECRET", "BALANCES"),
         help="another account with its key, may be repeated",
+    )
+    add(
+        "--symbols",
+        type=Path,
+        help="file with the symbols as exchangeInfo lists them, each with a first `price`",
     )
     add("--seed", type=int, default=0, help="seed of prices, quotes and ids")
     add(
@@ -129,7 +141,14 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
         OrderLimit("SECOND", 10, options.order_limit_10s),
         OrderLimit("DAY", 1, options.order_limit_day),
     )
-    exchange = Exchange(settings, limits=limits, order_limits=orders)
+    listed = DEFAULT_LISTED if options.symbols is None else _read_symbols(options.symbols)
+    exchange = Exchange(
+        settings,
+        limits=limits,
+        order_limits=orders,
+        symbols=listed.symbols,
+        prices=listed.prices,
+    )
     if options.state is not None:
         saved = StateFile(options.state).read(exchange.clock)
         if saved is not None:
@@ -140,6 +159,13 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
         exchange.add_first_account(name, _read_more_balances(balances))
         exchange.add_first_key(key, secret, name)
     return exchange
+
+
+def _read_symbols(path: Path) -> SymbolFile:
+    try:
+        return read_symbol_file(path)
+    except SymbolFileError as error:
+        raise SystemExit(f"simulator: --symbols: {path}: {error}") from error
 
 
 def _read_more_balances(text: str) -> dict[str, int]:

@@ -72,11 +72,13 @@ class Exchange:
         limits: LimitSettings | None = None,
         order_limits: tuple[OrderLimit, ...] = DEFAULT_ORDER_LIMITS,
         symbols: Iterable[SymbolSpec] = DEFAULT_SYMBOLS,
+        prices: Mapping[str, int] | None = None,
     ) -> None:
         self._first_settings = settings or Settings()
         self._first_limits = limits or LimitSettings()
         self._order_limits = order_limits
         self._symbols = tuple(symbols)
+        self._prices = dict(prices or {})
         self._first_accounts: list[tuple[str, dict[str, int], dict[str, Any]]] = []
         self._first_keys: list[ApiKey] = []
         self.clock = ServerClock()
@@ -97,7 +99,12 @@ class Exchange:
             history_limit=self.settings.history_limit,
             order_limits=self._order_limits,
         )
-        self.market = MarketMaker(self.engine, seed=self.settings.seed, frozen=self.settings.frozen)
+        self.market = MarketMaker(
+            self.engine,
+            seed=self.settings.seed,
+            frozen=self.settings.frozen,
+            prices=self._prices,
+        )
         self.limiter = Limiter(replace(self._first_limits), self._banned)
         self.faults = FaultBook()
         self.keys: dict[str, ApiKey] = {}
