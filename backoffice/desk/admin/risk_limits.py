@@ -126,8 +126,8 @@ class RiskLimitAdmin(
 ):
     empty_text = gettext_lazy("No risk limits")
     empty_hint = gettext_lazy(
-        "The gate checks balances and the exchange's own rules only. Add a limit for an"
-        " account, a symbol or a strategy."
+        "Add a limit for an account, a symbol or a strategy. Without one, only live accounts have"
+        " limits: the default ones."
     )
     draft_kind = ReviewKind.LIMIT
     list_display = (
