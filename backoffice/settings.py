@@ -361,14 +361,14 @@ UNFOLD: dict[str, Any] = {
     "LOGIN": {"form": "backoffice.people.sign_in.SignInForm"},
     "ENVIRONMENT": "backoffice.desk.sidebar.environment_badge",
     "ENVIRONMENT_TITLE_PREFIX": "backoffice.desk.sidebar.title_prefix",
-    "DASHBOARD_CALLBACK": "backoffice.desk.dashboard.dashboard",
+    "DASHBOARD_CALLBACK": "backoffice.desk.pages.dashboard.dashboard",
     "SCRIPTS": [
         lambda request: static("people/htmx-config.js"),
         lambda request: static("desk/keys.js"),
         lambda request: static("desk/live.js"),
         lambda request: static("desk/stop.js"),
     ],
-    "COMMAND": {"search_callback": "backoffice.desk.palette.search"},
+    "COMMAND": {"search_callback": "backoffice.desk.pages.palette.search"},
     "STYLES": [
         lambda request: static("desk/desk.css"),
         lambda request: static("people/people.css"),

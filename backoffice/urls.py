@@ -7,11 +7,11 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from backoffice.desk.bulk.pages import admin_bulk_run
-from backoffice.desk.dashboard import admin_part
 from backoffice.desk.live.views import stream
 from backoffice.desk.order_page.prices import admin_prices
-from backoffice.desk.stop import admin_ask_again, admin_stop
-from backoffice.desk.tour import admin_go_on
+from backoffice.desk.pages.dashboard import admin_part
+from backoffice.desk.pages.stop import admin_ask_again, admin_stop
+from backoffice.desk.pages.tour import admin_go_on
 from backoffice.health import healthz, readyz
 from backoffice.metrics import metrics
 from backoffice.people.urls import urlpatterns as people_urls

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 
-from backoffice.desk.columns import EMPTY, duration, label
+from backoffice.desk.lists.columns import EMPTY, duration, label
 from exchanges import clock
 from exchanges.models import AccountSync
 

@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
-from backoffice.desk.columns import EMPTY
+from backoffice.desk.lists.columns import EMPTY
 from exchanges import clock
 from exchanges.models import Balance, Instrument
 from exchanges.types import EXACT, plain

@@ -1,4 +1,4 @@
-"""The environment badge and the sidebar."""
+"""Name the environment in a badge, and list the pages in the sidebar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice.desk.filters import UNRESOLVED
-from backoffice.desk.work_items import count_drafts, count_open_breaks, count_waiting
+from backoffice.desk.lists.filters import UNRESOLVED
+from backoffice.desk.work_queue.work_items import count_drafts, count_open_breaks, count_waiting
 from backoffice.people.grants import accounts_of, narrow
 from exchanges.models import Environment
 from orders import states

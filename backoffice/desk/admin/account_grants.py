@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
-from backoffice.desk.columns import moment
-from backoffice.desk.drafted_forms import DraftedChanges
+from backoffice.desk.drafts.forms import DraftedChanges
+from backoffice.desk.lists.columns import moment
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.models import AccountGrant

@@ -20,9 +20,9 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from backoffice.desk.admin.journal import TouchedVerb
-from backoffice.desk.asking_first import ask_first
-from backoffice.desk.begin_epoch import EpochVerb
-from backoffice.desk.columns import (
+from backoffice.desk.drafts.forms import DraftedChanges
+from backoffice.desk.key_age import key_label
+from backoffice.desk.lists.columns import (
     EMPTY,
     STATE_COLORS,
     environment_text,
@@ -32,11 +32,11 @@ from backoffice.desk.columns import (
     stream_label,
     utc,
 )
-from backoffice.desk.drafted_forms import DraftedChanges
-from backoffice.desk.force_breaker import BreakerVerb
-from backoffice.desk.key_age import key_label
-from backoffice.desk.mark_gone import SymbolVerb
-from backoffice.desk.switch_trading import TradingVerbs
+from backoffice.desk.verbs.asking_first import ask_first
+from backoffice.desk.verbs.begin_epoch import EpochVerb
+from backoffice.desk.verbs.force_breaker import BreakerVerb
+from backoffice.desk.verbs.mark_gone import SymbolVerb
+from backoffice.desk.verbs.switch_trading import TradingVerbs
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.step_up import RecentFactorToChange

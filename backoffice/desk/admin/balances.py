@@ -17,11 +17,11 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.views import ChangeList
 
 from backoffice.desk.balance_values import currencies, values_of
-from backoffice.desk.columns import EMPTY, decimal_column, duration, moment, number
-from backoffice.desk.filters import AccountFilter
+from backoffice.desk.lists.columns import EMPTY, decimal_column, duration, moment, number
+from backoffice.desk.lists.filters import AccountFilter
+from backoffice.desk.lists.numbers import MONEY_DECIMALS, rounded
 from backoffice.desk.mixins import ReadOnlyRecords
-from backoffice.desk.numbers import MONEY_DECIMALS, rounded
-from backoffice.desk.tie_out import show_tie_out
+from backoffice.desk.pages.tie_out import show_tie_out
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.grants import accounts_of
 from exchanges import clock

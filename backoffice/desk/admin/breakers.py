@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
-from backoffice.desk.columns import moment
+from backoffice.desk.lists.columns import moment
 from backoffice.desk.mixins import ReadOnlyRecords
 from backoffice.people.account_rows import AccountRows
 from exchanges.models import BreakerChange

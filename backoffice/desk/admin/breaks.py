@@ -10,13 +10,13 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from backoffice.desk.admin.journal import TouchedVerb
 from backoffice.desk.bulk.pages import WholeList
-from backoffice.desk.close_breaks import CloseForm, CloseVerb
-from backoffice.desk.columns import document, moment, order_link
-from backoffice.desk.exports import Exports
-from backoffice.desk.filters import AccountFilter, BreakStateFilter
+from backoffice.desk.lists.columns import document, moment, order_link
+from backoffice.desk.lists.exports import Exports
+from backoffice.desk.lists.filters import AccountFilter, BreakStateFilter
+from backoffice.desk.lists.paging import BigTable
+from backoffice.desk.lists.saved_views import ChosenColumns
 from backoffice.desk.mixins import RecordInline
-from backoffice.desk.paging import BigTable
-from backoffice.desk.saved_views import ChosenColumns
+from backoffice.desk.verbs.close_breaks import CloseForm, CloseVerb
 from backoffice.people.account_rows import AccountRows
 from orders.models import ReconciliationBreak
 

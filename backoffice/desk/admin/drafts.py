@@ -18,9 +18,9 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from backoffice.desk.admin.journal import TouchedVerb
-from backoffice.desk.columns import label, moment
-from backoffice.desk.draft_kinds import apply, ask_outside, differences_of, may_do
-from backoffice.desk.filters import AccountFilter
+from backoffice.desk.drafts.kinds import apply, ask_outside, differences_of, may_do
+from backoffice.desk.lists.columns import label, moment
+from backoffice.desk.lists.filters import AccountFilter
 from backoffice.desk.mixins import ReadOnlyRecords, ReasonVerb
 from backoffice.people import drafts
 from backoffice.people.draft_models import DraftState

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
-from backoffice.desk.columns import label, moment
+from backoffice.desk.lists.columns import label, moment
 from backoffice.desk.mixins import ReadOnlyRecords
 from backoffice.duty_states import AGE, longest_age
 from backoffice.people.grants import account_ids

@@ -8,12 +8,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from backoffice.desk.columns import change_text, document, moment, order_link
-from backoffice.desk.exports import Exports
+from backoffice.desk.lists.columns import change_text, document, moment, order_link
+from backoffice.desk.lists.exports import Exports
+from backoffice.desk.lists.paging import BigTable
+from backoffice.desk.lists.saved_views import ChosenColumns
+from backoffice.desk.lists.search import find_orders
 from backoffice.desk.mixins import RecordInline
-from backoffice.desk.paging import BigTable
-from backoffice.desk.saved_views import ChosenColumns
-from backoffice.desk.search import find_orders
 from backoffice.people.account_rows import AccountRows
 from orders.models import OrderEvent
 

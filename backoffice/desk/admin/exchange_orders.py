@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.translation import gettext_lazy
 
-from backoffice.desk.columns import OUTCOME_COLORS, decimal_column, label, moment
+from backoffice.desk.lists.columns import OUTCOME_COLORS, decimal_column, label, moment
 from backoffice.desk.mixins import GridFormSet, RecordInline
 from orders.models import AttemptOutcome, ExchangeOrder
 

@@ -10,13 +10,20 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 
-from backoffice.desk.columns import EMPTY, decimal_column, moment, number, order_link, side_text
-from backoffice.desk.exports import Exports
-from backoffice.desk.filters import AccountFilter, SymbolFilter
+from backoffice.desk.lists.columns import (
+    EMPTY,
+    decimal_column,
+    moment,
+    number,
+    order_link,
+    side_text,
+)
+from backoffice.desk.lists.exports import Exports
+from backoffice.desk.lists.filters import AccountFilter, SymbolFilter
+from backoffice.desk.lists.paging import GridTable
+from backoffice.desk.lists.saved_views import ChosenColumns
+from backoffice.desk.lists.search import find_orders
 from backoffice.desk.mixins import GridFormSet, RecordInline
-from backoffice.desk.paging import GridTable
-from backoffice.desk.saved_views import ChosenColumns
-from backoffice.desk.search import find_orders
 from backoffice.people.account_rows import AccountRows
 from orders.models import Fill
 

@@ -10,8 +10,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from backoffice.desk.columns import EMPTY, environment_text, label, moment
-from backoffice.desk.paging import BigTable
+from backoffice.desk.lists.columns import EMPTY, environment_text, label, moment
+from backoffice.desk.lists.paging import BigTable
 from exchanges.models import Instrument
 from exchanges.types import plain
 

@@ -19,10 +19,10 @@ from django.utils.translation import gettext_lazy
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 from unfold.decorators import action
 
-from backoffice.desk.columns import document, moment
-from backoffice.desk.filters import TimeRangeFilter
-from backoffice.desk.paging import BigTable
-from backoffice.desk.search import find_orders
+from backoffice.desk.lists.columns import document, moment
+from backoffice.desk.lists.filters import TimeRangeFilter
+from backoffice.desk.lists.paging import BigTable
+from backoffice.desk.lists.search import find_orders
 from backoffice.people.grants import account_names
 from backoffice.people.journal.chain import FIELDS, time_text
 from backoffice.people.models import JournalEntry

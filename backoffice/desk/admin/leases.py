@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from backoffice.desk.columns import EMPTY, moment, utc
+from backoffice.desk.lists.columns import EMPTY, moment, utc
 from backoffice.desk.mixins import Line, ReadOnlyRecords, ReasonForm, ReasonVerb
 from backoffice.people.grants import account_names
 from exchanges.db import leases

@@ -28,10 +28,8 @@ from backoffice.desk.admin.events import OrderEventInline
 from backoffice.desk.admin.exchange_orders import ExchangeOrderInline
 from backoffice.desk.admin.fills import FillInline
 from backoffice.desk.admin.journal import TouchedVerb
-from backoffice.desk.ask_now import AskVerb, may_be_asked
 from backoffice.desk.bulk.pages import WholeList
-from backoffice.desk.cancel_orders import cancel_each
-from backoffice.desk.columns import (
+from backoffice.desk.lists.columns import (
     EMPTY,
     STATUS_COLORS,
     Column,
@@ -45,9 +43,8 @@ from backoffice.desk.columns import (
     side_text,
     state_label,
 )
-from backoffice.desk.declare_lost import LostVerb, may_be_lost
-from backoffice.desk.exports import Exports
-from backoffice.desk.filters import (
+from backoffice.desk.lists.exports import Exports
+from backoffice.desk.lists.filters import (
     UNRESOLVED,
     AccountFilter,
     OrderTypeFilter,
@@ -57,19 +54,22 @@ from backoffice.desk.filters import (
     SymbolFilter,
     TimeRangeFilter,
 )
-from backoffice.desk.market import attach_distances
+from backoffice.desk.lists.market import attach_distances
+from backoffice.desk.lists.paging import GridList, GridTable, UncountedList
+from backoffice.desk.lists.saved_views import ChosenColumns
+from backoffice.desk.lists.search import MAX_FOUND, find_orders
 from backoffice.desk.mixins import ReasonForm
-from backoffice.desk.next_step import next_step
-from backoffice.desk.order_by_hand import place_by_hand
 from backoffice.desk.order_page.fill_sums import fill_sums_of
 from backoffice.desk.order_page.gate import gate_of
 from backoffice.desk.order_page.message import message_of
+from backoffice.desk.order_page.next_step import next_step
 from backoffice.desk.order_page.quality import quality_of
 from backoffice.desk.order_page.timeline import timeline_of
-from backoffice.desk.paging import GridList, GridTable, UncountedList
-from backoffice.desk.review_orders import ReviewVerb
-from backoffice.desk.saved_views import ChosenColumns
-from backoffice.desk.search import MAX_FOUND, find_orders
+from backoffice.desk.pages.order_by_hand import place_by_hand
+from backoffice.desk.verbs.ask_now import AskVerb, may_be_asked
+from backoffice.desk.verbs.cancel_orders import cancel_each
+from backoffice.desk.verbs.declare_lost import LostVerb, may_be_lost
+from backoffice.desk.verbs.review_orders import ReviewVerb
 from backoffice.people.account_rows import AccountRows
 from exchanges import clock
 from orders import states

@@ -11,9 +11,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice.desk.columns import EMPTY, decimal_column, label, moment, number
-from backoffice.desk.filters import AccountFilter, SymbolFilter
-from backoffice.desk.paging import GridList, GridTable, UncountedList
+from backoffice.desk.lists.columns import EMPTY, decimal_column, label, moment, number
+from backoffice.desk.lists.filters import AccountFilter, SymbolFilter
+from backoffice.desk.lists.paging import GridList, GridTable, UncountedList
 from backoffice.people.account_rows import AccountRows
 from exchanges.types import plain
 from orders.models import Position

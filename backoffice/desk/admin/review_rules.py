@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy
 from unfold.admin import ModelAdmin
 
-from backoffice.desk.columns import decimal_column, moment
-from backoffice.desk.drafted_forms import DraftedChanges
+from backoffice.desk.drafts.forms import DraftedChanges
+from backoffice.desk.lists.columns import decimal_column, moment
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.step_up import RecentFactorToChange

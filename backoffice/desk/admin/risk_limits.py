@@ -16,12 +16,12 @@ from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
 from backoffice.desk.admin.journal import TouchedVerb
-from backoffice.desk.columns import EMPTY, decimal_column, document, label, moment, utc
-from backoffice.desk.drafted_forms import DraftedChanges
-from backoffice.desk.filters import AccountFilter
-from backoffice.desk.gate_preview import preview_gate
+from backoffice.desk.drafts.forms import DraftedChanges
 from backoffice.desk.limit_use import bars, uses_of
+from backoffice.desk.lists.columns import EMPTY, decimal_column, document, label, moment, utc
+from backoffice.desk.lists.filters import AccountFilter
 from backoffice.desk.mixins import ReadOnlyRecords
+from backoffice.desk.pages.gate_preview import preview_gate
 from backoffice.people.account_rows import AccountRows
 from backoffice.people.admin_journal import JournaledAdmin
 from backoffice.people.step_up import RecentFactorToChange

@@ -13,9 +13,9 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
-from backoffice.desk.columns import label, moment
+from backoffice.desk.lists.columns import label, moment
 from backoffice.desk.mixins import ReadOnlyRecords
-from backoffice.desk.switch_trading import TradingVerbs
+from backoffice.desk.verbs.switch_trading import TradingVerbs
 from backoffice.people.grants import has_every_account
 from exchanges.models import TradingHalt
 

@@ -18,7 +18,7 @@ from unfold.admin import ModelAdmin
 
 from backoffice.desk.mixins import ReadOnlyRecords
 from backoffice.desk.models import WorkItem, WorkNote
-from backoffice.desk.work_items import Severity, Waiting, waiting_things
+from backoffice.desk.work_queue.work_items import Severity, Waiting, waiting_things
 from exchanges import clock
 from exchanges.acts import record_act
 from orders.models import ReconciliationBreak

@@ -12,8 +12,8 @@ from django.db.models.functions import Concat
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice.desk.cancel_orders import cancel_each
 from backoffice.desk.models import BulkRun, Outcome
+from backoffice.desk.verbs.cancel_orders import cancel_each
 from orders import services, states
 from orders.models import Order, ReconciliationBreak, Resolution
 from orders.recording.breaks import close_by_hand

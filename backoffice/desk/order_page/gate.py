@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from backoffice.desk.columns import duration
+from backoffice.desk.lists.columns import duration
 from exchanges.types import plain
 from orders.models import EventType, ExchangeOrder, Order, OrderEvent
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from django.db.models import Count, Min, Q, QuerySet, Sum
 
-from backoffice.desk.numbers import MONEY_DECIMALS, rounded
+from backoffice.desk.lists.numbers import MONEY_DECIMALS, rounded
 from exchanges import breakers
 from exchanges.breakers import LimitState
 from exchanges.mirror.money import money_assets

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from backoffice.desk.columns import duration
+from backoffice.desk.lists.columns import duration
 from backoffice.desk.overview.figures import AccountFigures, Figures, age
 from backoffice.desk.scopes import scope_name
 from backoffice.duty_states import DutyState

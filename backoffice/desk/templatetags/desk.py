@@ -10,10 +10,10 @@ from typing import Any
 from django import template
 from django.contrib.admin.views.main import PAGE_VAR
 
-from backoffice.desk import columns
-from backoffice.desk.columns import STATUS_COLORS
-from backoffice.desk.grids import attach_grids
-from backoffice.desk.tour import tour_of
+from backoffice.desk.lists import columns
+from backoffice.desk.lists.columns import STATUS_COLORS
+from backoffice.desk.lists.grids import attach_grids
+from backoffice.desk.pages.tour import tour_of
 from orders.models import Order, OrderEvent, Status
 
 register = template.Library()

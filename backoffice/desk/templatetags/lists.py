@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.templatetags.unfold_list import result_headers
 
-from backoffice.desk.columns import EMPTY
+from backoffice.desk.lists.columns import EMPTY
 
 register = template.Library()
 

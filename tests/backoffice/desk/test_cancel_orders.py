@@ -10,8 +10,8 @@ from django.contrib.messages import get_messages
 from django.db import connection
 from django.test import Client
 
-from backoffice.desk import cancel_orders
 from backoffice.desk.admin.orders import MAX_CANCELS
+from backoffice.desk.verbs import cancel_orders
 from exchanges import clock
 from exchanges.models import ExchangeAccount
 from orders import services

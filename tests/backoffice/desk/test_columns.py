@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backoffice.desk.columns import EMPTY, pretty
+from backoffice.desk.lists.columns import EMPTY, pretty
 
 LONG = {"price": "2412.55", "message": {"side": "BUY"}, "quantity": "0.0618", "why": "x" * 60}
 

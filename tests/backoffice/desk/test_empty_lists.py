@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.desk.paging import BigTable
+from backoffice.desk.lists.paging import BigTable
 
 #: Their lists are never empty, or they have a page of their own.
 NEVER_EMPTY = {"user", "group", "tradinghalt", "workitem"}

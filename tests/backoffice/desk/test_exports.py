@@ -19,9 +19,9 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import AsyncClient, Client
 
-from backoffice.desk import exports
 from backoffice.desk.admin.orders import OrderAdmin
-from backoffice.desk.exports import csv_chunks
+from backoffice.desk.lists import exports
+from backoffice.desk.lists.exports import csv_chunks
 from backoffice.people.models import JournalEntry
 from orders.models import Order, Status
 from tests.benchmarks.many_orders import analyze, fill_book

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from backoffice.desk.numbers import UNKNOWN, Grid, decimals_of, grid_of, rounded
+from backoffice.desk.lists.numbers import UNKNOWN, Grid, decimals_of, grid_of, rounded
 from exchanges.instrument_rules import InstrumentRules
 from orders.models import Status
 from tests.factories import FillFactory, InstrumentFactory, OrderFactory, exchange_filters

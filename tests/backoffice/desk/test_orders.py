@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from backoffice.desk.admin.orders import OrderAdmin
-from backoffice.desk.paging import BigTable, PageTurner
+from backoffice.desk.lists.paging import BigTable, PageTurner
 from exchanges import clock
 from exchanges.models import LastPrice
 from orders import states

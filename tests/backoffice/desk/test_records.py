@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.desk.paging import BigTable
+from backoffice.desk.lists.paging import BigTable
 from orders.models import (
     ExchangeOrder,
     Fill,

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from backoffice.desk import saved_views
+from backoffice.desk.lists import saved_views
 from backoffice.desk.models import SavedView
 from tests.factories import OrderFactory
 

@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backoffice.desk import search
-from backoffice.desk.search import find_orders
+from backoffice.desk.lists import search
+from backoffice.desk.lists.search import find_orders
 from orders.models import ExchangeOrder, Fill, Order
 from tests.factories import ExchangeOrderFactory, FillFactory, OrderFactory
 

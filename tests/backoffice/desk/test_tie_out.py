@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 
-from backoffice.desk.tie_out import tie_outs
+from backoffice.desk.pages.tie_out import tie_outs
 from backoffice.people.models import AccountGrant
 from exchanges import clock
 from exchanges.models import ExchangeAccount, Instrument

@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from backoffice.desk.tour import COOKIE, STEPS
+from backoffice.desk.pages.tour import COOKIE, STEPS
 from tests.factories import OrderFactory
 
 pytestmark = pytest.mark.django_db

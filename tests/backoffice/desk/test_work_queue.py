@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
-from backoffice.desk.evidence import evidence_of
+from backoffice.desk.work_queue.evidence import evidence_of
 from backoffice.people.models import AccountGrant, JournalEntry
 from exchanges import clock
 from exchanges.account_writes import stamp

@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from backoffice.desk.columns import field_name
+from backoffice.desk.lists.columns import field_name
 from backoffice.people.grants import accounts_of
 from exchanges.models import ExchangeAccount
 from exchanges.types import OrderType, Side, TimeInForce

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
-from backoffice.desk.grids import attach_grids
+from backoffice.desk.lists.grids import attach_grids
 from backoffice.desk.mixins import ReadOnlyRecords
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from backoffice.desk.columns import duration
-from backoffice.desk.gate_preview import OrderForm, figures_of, verdict_of
+from backoffice.desk.lists.columns import duration
+from backoffice.desk.pages.gate_preview import OrderForm, figures_of, verdict_of
 from exchanges import clock
 from exchanges.acts import record_act
 from exchanges.models import Instrument, LastPrice

@@ -16,8 +16,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
-from backoffice.desk.columns import number, utc
-from backoffice.desk.numbers import decimals_of, rounded
+from backoffice.desk.lists.columns import number, utc
+from backoffice.desk.lists.numbers import decimals_of, rounded
 from backoffice.people.grants import accounts_of
 from exchanges.models import AccountSync, Balance, ExchangeAccount, Instrument
 from exchanges.types import Side

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from backoffice.desk.columns import duration
+from backoffice.desk.lists.columns import duration
 from exchanges import clock
 from orders import states
 from orders.models import Order

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminRadioSelectWidget
 
-from backoffice.desk.columns import label, utc
+from backoffice.desk.lists.columns import label, utc
 from backoffice.desk.mixins import ReasonForm, ReasonVerb
 from backoffice.people.step_up import requires_recent_factor
 from exchanges import breakers as exchanges_breakers

@@ -17,8 +17,8 @@ from django.utils.text import Truncator, capfirst
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from backoffice.desk.market import Distance
-from backoffice.desk.numbers import UNKNOWN, Grid
+from backoffice.desk.lists.market import Distance
+from backoffice.desk.lists.numbers import UNKNOWN, Grid
 from exchanges import clock
 from exchanges.models import Environment, ExchangeAccount, Instrument, StreamState, TradingState
 from exchanges.types import plain

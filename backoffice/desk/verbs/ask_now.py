@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.decorators import action
 
-from backoffice.desk.asking_first import ask_first
+from backoffice.desk.verbs.asking_first import ask_first
 from exchanges.errors import GatewayError
 from orders.asking import ask_now
 from orders.models import Order, Status

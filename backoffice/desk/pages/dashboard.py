@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice.desk.columns import STATE_COLORS, STATUS_COLORS, duration, stream_label
+from backoffice.desk.lists.columns import STATE_COLORS, STATUS_COLORS, duration, stream_label
 from backoffice.desk.overview.charts import read_charts
 from backoffice.desk.overview.day import read_day
 from backoffice.desk.overview.figures import (

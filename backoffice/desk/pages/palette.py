@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from unfold.dataclasses import SearchResult
 
-from backoffice.desk.search import find_orders
+from backoffice.desk.lists.search import find_orders
 from backoffice.desk.sidebar import sidebar
 from backoffice.people.grants import account_ids, narrow
 from orders.models import Order

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
-from backoffice.desk.numbers import UNKNOWN, Grid, grid_of
+from backoffice.desk.lists.numbers import UNKNOWN, Grid, grid_of
 from exchanges.mirror.money import money_assets
 from exchanges.models import ExchangeAccount, Instrument
 

@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from backoffice.desk.draft_notices import say_draft
+from backoffice.desk.drafts.notices import say_draft
 from backoffice.desk.mixins import ReasonForm
 from backoffice.people import drafts
 from backoffice.people.admin_journal import differences, values_of
@@ -174,7 +174,7 @@ class DraftedChanges:
         self, request: HttpRequest, waiting: list[ChangeDraft], form: DraftReasonForm
     ) -> HttpResponse:
         """Show the change that needs a second person. The person's form is in hidden fields."""
-        from backoffice.desk.draft_kinds import differences_of
+        from backoffice.desk.drafts.kinds import differences_of
 
         kept = [(name, value) for name, values in _form_of(request).items() for value in values]
         page = {

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice.desk.draft_notices import say_draft
+from backoffice.desk.drafts.notices import say_draft
 from backoffice.desk.mixins import ReasonVerb
 from backoffice.people import resuming
 from backoffice.people.models import ChangeDraft

@@ -14,11 +14,11 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from backoffice.desk.columns import duration
-from backoffice.desk.evidence import Evidence, evidence_of
 from backoffice.desk.key_age import due_keys, due_since, has_expired, is_due, key_text
+from backoffice.desk.lists.columns import duration
 from backoffice.desk.models import WorkItem
-from backoffice.desk.next_step import next_step
+from backoffice.desk.order_page.next_step import next_step
+from backoffice.desk.work_queue.evidence import Evidence, evidence_of
 from backoffice.duty_states import AGE, longest_age
 from backoffice.people.drafts import drafts_of, waiting_drafts
 from backoffice.people.grants import may_act_on, narrow

@@ -14,8 +14,8 @@ from django.http import HttpRequest
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from backoffice.desk import drafted_forms
-from backoffice.desk.columns import EMPTY, utc
+from backoffice.desk.drafts import forms as drafted_forms
+from backoffice.desk.lists.columns import EMPTY, utc
 from backoffice.people import resuming
 from backoffice.people.grants import has_every_account
 from backoffice.people.models import ChangeDraft

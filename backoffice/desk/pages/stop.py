@@ -27,7 +27,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from backoffice.desk.draft_notices import say_draft
+from backoffice.desk.drafts.notices import say_draft
 from backoffice.desk.overview.figures import money_of, money_text
 from backoffice.desk.scopes import scope_name
 from backoffice.people.grants import accounts_of, has_every_account, may_act_on

@@ -1,0 +1,1 @@
+"""Turn a change into a draft where a rule asks for a second person."""

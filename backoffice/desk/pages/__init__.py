@@ -1,0 +1,1 @@
+"""Show the pages that are no list and no record."""

@@ -1,0 +1,1 @@
+"""Collect everything that waits for a person, with its evidence."""
