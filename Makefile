@@ -52,7 +52,7 @@ SEEDED := tests/exchanges/simulator/engine tests/simulation tests/backoffice/des
 # The long tests that assert times, measure them, or depend on them: each has the machine to itself.
 TIMED := $(addprefix tests/scenarios/test_,breaker.py crowd.py database_outages.py guard_rails.py lag.py many_accounts.py silent_broker.py) \
 	tests/orders/test_book_identity.py tests/orders/reconciliation tests/orders/positions tests/exchanges/simulator/server \
-	tests/backoffice/desk/test_exports.py tests/backoffice/desk/test_many_orders.py tests/backoffice/local
+	tests/backoffice/desk/lists/test_exports.py tests/backoffice/desk/lists/test_many_orders.py tests/backoffice/local
 # Pytest's 5: ARGS chose none of these.
 NONE_OF_THESE = [ $$? -eq 5 ]
 
