@@ -25,6 +25,8 @@ _BALANCES = {
     SAVINGS: ("savings", "USDT=30000,BTC=0.5"),
 }
 ACCOUNTS = tuple(_BALANCES)
+#: The market's past at the first start, so that charts show a line at once.
+PAST_DAYS = "3"
 #: Its strategy is halted, and its large orders wait for a second person.
 HALTED_STRATEGY, LARGE = "reversal", "5000"
 
@@ -66,6 +68,8 @@ def simulator_argv(port: int, var: Path) -> list[str]:
         str(port),
         "--state",
         str(var / "simulator.state"),
+        "--past-days",
+        PAST_DAYS,
     ]
     key, secret = _key(ACCOUNT)
     name, balances = _BALANCES[ACCOUNT]

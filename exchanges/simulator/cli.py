@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from exchanges.simulator.engine.default_symbols import DEFAULT_SYMBOLS
+from exchanges.simulator.engine.past import LONGEST_PAST_DAYS
 from exchanges.simulator.engine.types import OrderLimit, units
 from exchanges.simulator.exchange.exchange import Exchange, Settings
 from exchanges.simulator.exchange.persistence import StateError, StateFile
@@ -39,6 +40,12 @@ def read_balances(value: str) -> dict[str, int]:
         except (InvalidOperation, ValueError) as error:
             raise argparse.ArgumentTypeError(f"{item!r} is not ASSET=AMOUNT") from error
     return balances
+
+
+def read_past_days(value: str) -> int:
+    if not value.isdecimal() or int(value) > LONGEST_PAST_DAYS:
+        raise argparse.ArgumentTypeError(f"{value!r} is not from 0 to {LONGEST_PAST_DAYS}")
+    return int(value)
 
 
 def make_parser(prog: str = "simulator") -> argparse.ArgumentParser:
@@ -77,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file with the symbols as exchangeInfo lists them, each with a first `price`",
     )
     add("--seed", type=int, default=0, help="seed of prices, quotes and ids")
+    add(
+        "--past-days",
+        type=read_past_days,
+        default=0,
+        help=f"days of trades and candles before the first start, up to {LONGEST_PAST_DAYS}",
+    )
     add(
         "--frozen",
         action="store_true",
@@ -131,6 +144,7 @@ def build_exchange(options: argparse.Namespace) -> Exchange:
         pong_seconds=options.pong_seconds,
         connection_seconds=options.connection_seconds,
         history_limit=options.history_limit,
+        past_days=options.past_days,
     )
     limits = LimitSettings(
         request_weight=options.weight_limit,

@@ -9,6 +9,7 @@ from typing import Any
 from exchanges.simulator.engine import house_account
 from exchanges.simulator.engine.enums import ExpiryReason, SymbolStatus
 from exchanges.simulator.engine.market import Market
+from exchanges.simulator.engine.past import Past
 from exchanges.simulator.engine.queries import Queries
 from exchanges.simulator.engine.symbol_spec import SymbolSpec
 
@@ -22,6 +23,28 @@ class Listings(Queries):
         if spec.symbol in self._markets or spec.symbol in self._delisted:
             raise ValueError(f"Symbol {spec.symbol} exists.")
         self._markets[spec.symbol] = Market(spec, self._context)
+
+    def give_past(
+        self, symbol: str, *, price: int, days: int, seed: int, quote_worth: int = 1
+    ) -> None:
+        """Give a symbol that has no trades yet a past of so many days that ends at `price`.
+
+        `quote_worth` is the value of its quote asset in dollars, for quantities like the market's.
+        """
+        market = self._begin(symbol)
+        if market.last_trade_id:
+            raise ValueError(f"Symbol {symbol} has trades.")
+        market.begin_after(
+            Past(
+                seed=seed,
+                symbol=symbol,
+                start=self._context.now,
+                price=price,
+                days=days,
+                filters=market.filters,
+                quote_worth=quote_worth,
+            )
+        )
 
     def set_status(self, symbol: str, status: SymbolStatus) -> None:
         self._market(symbol).status = status

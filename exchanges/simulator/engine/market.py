@@ -19,6 +19,7 @@ from exchanges.simulator.engine.events import ExecutionEvent, Prevention
 from exchanges.simulator.engine.filters import compile_filters
 from exchanges.simulator.engine.funds import Funds, exceeds_hold
 from exchanges.simulator.engine.order_book import BookSide
+from exchanges.simulator.engine.past import Past
 from exchanges.simulator.engine.self_trade import PreventedMatches, prevention_mode
 from exchanges.simulator.engine.stop_orders import Stops
 from exchanges.simulator.engine.symbol_spec import SymbolSpec
@@ -60,6 +61,11 @@ class Market:
         self.last_execution_id = 0
         self.update_id = 1
         self.begin()
+
+    def begin_after(self, past: Past) -> None:
+        """Let the market have this past. Its own trade ids follow."""
+        self.history.begin_after(past)
+        self.last_trade_id = past.count
 
     def change(self, spec: SymbolSpec) -> None:
         """Change the rules. Orders that are open stay as they are, even against the new rules.

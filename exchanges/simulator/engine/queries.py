@@ -259,10 +259,7 @@ class Queries:
     def recent_trades(
         self, symbol: str, limit: int = 500, from_id: int | None = None
     ) -> list[PublicTrade]:
-        trades = list(self._market(symbol).history.recent)
-        if from_id is None:
-            return trades[-limit:]
-        return [trade for trade in trades if trade.trade_id >= from_id][:limit]
+        return self._market(symbol).history.trades(limit, from_id)
 
     def aggregate_trades(
         self,
@@ -273,14 +270,7 @@ class Queries:
         end: int | None = None,
         limit: int = 500,
     ) -> list[AggregateTrade]:
-        trades = [
-            trade
-            for trade in self._market(symbol).history.aggregates
-            if (from_id is None or trade.aggregate_id >= from_id)
-            and (start is None or trade.time >= start)
-            and (end is None or trade.time <= end)
-        ]
-        return trades[:limit] if from_id is not None or start is not None else trades[-limit:]
+        return self._market(symbol).history.aggregate_trades(limit, from_id, start, end)
 
     def last_price(self, symbol: str) -> int:
         """Return the last price, 0 before the first trade."""

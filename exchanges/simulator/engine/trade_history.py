@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
+from exchanges.simulator.engine.past import DAY, MINUTE, SECOND, Past
 from exchanges.simulator.engine.types import NO_ID, AggregateTrade, Bar, DayStats, PublicTrade
 
-SECOND = 1_000_000
-MINUTE = 60 * SECOND
-DAY = 24 * 60 * MINUTE
 AVERAGE_MINUTES = 5
 
 RECENT_TRADES = 5_000
@@ -55,6 +54,9 @@ class Average:
 class TradeHistory:
     """Keep the public trades of one symbol and the figures made from them."""
 
+    # State files of exchanges without a past have no such field.
+    past: Past | None = None
+
     def __init__(self, average_minutes: Iterable[int] = ()) -> None:
         self.last_price = 0
         self.last_quantity = 0
@@ -68,9 +70,14 @@ class TradeHistory:
         self._aggregate_id = 0
         self._aggregate_key: tuple[int, int, int] = (NO_ID, 0, 0)
 
+    def begin_after(self, past: Past) -> None:
+        """Let the market have this past. The averages begin with the first live trade."""
+        self.past = past
+        self._aggregate_id = past.count
+
     def record(self, trade: PublicTrade, taker_order_id: int) -> None:
         """Add a trade to the trades, the averages and the candles."""
-        trade_id, price, quantity, quote, now, buyer_is_maker = trade
+        price, quantity, now = trade.price, trade.quantity, trade.time
         self.last_price = price
         self.last_quantity = quantity
         self.last_at = now
@@ -79,21 +86,8 @@ class TradeHistory:
         second = now // SECOND
         for average in self._averages.values():
             average.add(second, price, quantity)
-        taker_bought = 0 if buyer_is_maker else quantity
-        taker_quote = 0 if buyer_is_maker else quote
         for bars, width in ((self.second_bars, SECOND), (self.minute_bars, MINUTE)):
-            bar = _bar_at(bars, now - now % width, price)
-            bar.high = max(bar.high, price)
-            bar.low = min(bar.low, price)
-            bar.close = price
-            bar.volume += quantity
-            bar.quote_volume += quote
-            bar.trades += 1
-            bar.taker_buy_volume += taker_bought
-            bar.taker_buy_quote_volume += taker_quote
-            if bar.first_trade_id == NO_ID:
-                bar.first_trade_id = trade_id
-            bar.last_trade_id = trade_id
+            _bar_at(bars, now - now % width, price).add(trade)
 
     def _aggregate(self, trade: PublicTrade, taker_order_id: int) -> None:
         """Add the trade to the last aggregate trade, or start a new one."""
@@ -137,32 +131,85 @@ class TradeHistory:
             return self.last_price
         return self._averages[minutes].price(now // SECOND) or self.last_price
 
+    def trades(self, limit: int, from_id: int | None) -> list[PublicTrade]:
+        """Return trades by ascending id: the first `limit` from `from_id`, otherwise the last."""
+        if from_id is None:
+            live = list(self.recent)[-limit:]
+        else:
+            live = [trade for trade in self.recent if trade.trade_id >= from_id][:limit]
+        past = self.past
+        if past is None:
+            return live
+        connected = not self.recent or self.recent[0].trade_id == past.count + 1
+        if from_id is not None:
+            earlier = past.trades(from_id, limit)
+            # A page ends where trades are forgotten, so that it has no gap.
+            return (earlier + (live if connected or not earlier else []))[:limit]
+        missing = limit - len(live) if connected else 0
+        return past.trades(past.count + 1 - missing, missing) + live
+
+    def aggregate_trades(
+        self, limit: int, from_id: int | None, start: int | None, end: int | None
+    ) -> list[AggregateTrade]:
+        """Return aggregate trades by ascending id.
+
+        With `from_id` or `start`, return the first `limit` from there, otherwise the last.
+        """
+        live = [
+            trade
+            for trade in self.aggregates
+            if (from_id is None or trade.aggregate_id >= from_id)
+            and (start is None or trade.time >= start)
+            and (end is None or trade.time <= end)
+        ]
+        ascending = from_id is not None or start is not None
+        live = live[:limit] if ascending else live[-limit:]
+        past = self.past
+        if past is None:
+            return live
+        connected = not self.aggregates or self.aggregates[0].aggregate_id == past.count + 1
+        last_id = past.count if end is None else past.first_id_from(end + 1) - 1
+        if ascending:
+            first_id = max(1, from_id or 1, 1 if start is None else past.first_id_from(start))
+            earlier = past.aggregates(first_id, min(limit, last_id + 1 - first_id))
+            return (earlier + (live if connected or not earlier else []))[:limit]
+        missing = limit - len(live) if connected or not live else 0
+        first_id = max(1, last_id + 1 - missing)
+        return past.aggregates(first_id, last_id + 1 - first_id) + live
+
     def bars(self, seconds: int, start: int | None, end: int | None, limit: int) -> list[Bar]:
         """Return candles of `seconds`, oldest first.
 
         Multiples of a minute are built from one-minute candles, all others from one-second candles.
         With `start`, return the first `limit`, otherwise the last.
         """
-        source = self.minute_bars if seconds % 60 == 0 else self.second_bars
-        merged: list[Bar] = []
-        for bar in source:
-            opened_at = bar.opened_at - bar.opened_at % (seconds * SECOND)
-            if (start is not None and opened_at < start) or (end is not None and opened_at > end):
-                continue
-            if merged and merged[-1].opened_at == opened_at:
-                _merge(merged[-1], bar)
-            else:
-                merged.append(replace(bar, opened_at=opened_at))
-        return merged[:limit] if start is not None else merged[-limit:]
+        is_minutes = seconds % 60 == 0
+        live = self.minute_bars if is_minutes else self.second_bars
+        width, span = MINUTE if is_minutes else SECOND, seconds * SECOND
+        # The last candle needs all of its shorter ones.
+        until = None if end is None else end - end % span + span - 1
+        past = self.past
+        if start is not None:
+            source = live if past is None else chain(past.bars(width, start, until), live)
+            return _merged(source, seconds, start, end, most=limit)
+        merged = _merged(live, seconds, start, end)
+        if past is not None and len(merged) <= limit:
+            newest = past.start if end is None else min(end, past.start)
+            since = max(0, newest - newest % span - limit * span)
+            merged = _merged(chain(past.bars(width, since, until), live), seconds, start, end)
+        return merged[-limit:]
 
     def day(self, now: int) -> DayStats:
-        window = [bar for bar in self.minute_bars if bar.opened_at > now - DAY]
-        before = next(
-            (bar for bar in reversed(self.minute_bars) if bar.opened_at <= now - DAY), None
-        )
+        begin = now - DAY
+        bars: list[Bar] = []
+        if self.past is not None:
+            bars += self.past.bars(MINUTE, begin - begin % MINUTE)
+        bars += self.minute_bars
+        window = [bar for bar in bars if bar.trades and bar.opened_at > begin]
+        before = next((bar for bar in reversed(bars) if bar.opened_at <= begin), None)
         first = window[0] if window else None
         return DayStats(
-            opened_at=now - DAY,
+            opened_at=begin,
             closed_at=now,
             open=first.open if first else 0,
             high=max((bar.high for bar in window), default=0),
@@ -181,9 +228,35 @@ class TradeHistory:
 def _bar_at(bars: deque[Bar], opened_at: int, price: int) -> Bar:
     if bars and bars[-1].opened_at == opened_at:
         return bars[-1]
-    bar = Bar(opened_at=opened_at, open=price, high=price, low=price, close=price)
+    bar = Bar.opening(opened_at, price)
     bars.append(bar)
     return bar
+
+
+def _merged(
+    bars: Iterable[Bar],
+    seconds: int,
+    start: int | None,
+    end: int | None,
+    *,
+    most: int | None = None,
+) -> list[Bar]:
+    """Return candles of `seconds` that open from `start` to `end`, made from shorter ones.
+
+    With `most`, return the first so many.
+    """
+    merged: list[Bar] = []
+    for bar in bars:
+        opened_at = bar.opened_at - bar.opened_at % (seconds * SECOND)
+        if (start is not None and opened_at < start) or (end is not None and opened_at > end):
+            continue
+        if merged and merged[-1].opened_at == opened_at:
+            _merge(merged[-1], bar)
+        elif len(merged) == most:
+            break
+        else:
+            merged.append(replace(bar, opened_at=opened_at))
+    return merged
 
 
 def _merge(into: Bar, bar: Bar) -> None:
@@ -195,4 +268,6 @@ def _merge(into: Bar, bar: Bar) -> None:
     into.trades += bar.trades
     into.taker_buy_volume += bar.taker_buy_volume
     into.taker_buy_quote_volume += bar.taker_buy_quote_volume
-    into.last_trade_id = bar.last_trade_id
+    if into.first_trade_id == NO_ID:
+        into.first_trade_id = bar.first_trade_id
+    into.last_trade_id = max(into.last_trade_id, bar.last_trade_id)

@@ -310,6 +310,26 @@ class Bar:
     first_trade_id: int = NO_ID
     last_trade_id: int = NO_ID
 
+    @classmethod
+    def opening(cls, opened_at: int, price: int) -> Bar:
+        """Return a candle without a trade yet."""
+        return cls(opened_at=opened_at, open=price, high=price, low=price, close=price)
+
+    def add(self, trade: PublicTrade) -> None:
+        trade_id, price, quantity, quote, _, buyer_is_maker = trade
+        self.high = max(self.high, price)
+        self.low = min(self.low, price)
+        self.close = price
+        self.volume += quantity
+        self.quote_volume += quote
+        self.trades += 1
+        if not buyer_is_maker:
+            self.taker_buy_volume += quantity
+            self.taker_buy_quote_volume += quote
+        if self.first_trade_id == NO_ID:
+            self.first_trade_id = trade_id
+        self.last_trade_id = trade_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreventedMatch:

@@ -51,6 +51,7 @@ class Settings:
     pong_seconds: float = 60.0
     connection_seconds: float = 24 * 3600.0
     history_limit: int = 10_000
+    past_days: int = 0
 
 
 class Exchange:
@@ -104,6 +105,7 @@ class Exchange:
             seed=self.settings.seed,
             frozen=self.settings.frozen,
             prices=self._prices,
+            past_days=self.settings.past_days,
         )
         self.limiter = Limiter(replace(self._first_limits), self._banned)
         self.faults = FaultBook()

@@ -60,13 +60,23 @@ class MarketMaker:
         seed: int = 0,
         frozen: bool = False,
         prices: Mapping[str, int] | None = None,
+        past_days: int = 0,
     ) -> None:
         self.engine = engine
         self.frozen = frozen
         self._random = Random(seed)
         self._prices = {**DEFAULT_PRICES, **(prices or {})}
         self._quoted: dict[str, _Quoted] = {}
+        if past_days:
+            self._give_pasts(past_days, seed)
         self.start()
+
+    def _give_pasts(self, days: int, seed: int) -> None:
+        """Give a past to every symbol whose first price is known."""
+        for symbol, spec in self.engine.symbols.items():
+            if price := self._prices.get(symbol):
+                worth = _QUOTE_WORTH.get(spec.quote_asset, 1)
+                self.engine.give_past(symbol, price=price, days=days, seed=seed, quote_worth=worth)
 
     def start(self) -> None:
         """Set every symbol's first price and quote around it, at first and after a wipe."""

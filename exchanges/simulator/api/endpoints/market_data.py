@@ -197,7 +197,8 @@ def _candles(
 ) -> list[Any]:
     engine = call.exchange.engine
     seconds = candles.INTERVAL_SECONDS[interval]
-    if zone == 0 and interval not in ("1w", "1M", "3d"):
+    is_shifted = interval in ("1w", "1M", "3d") or zone // candles.SECOND_US % seconds
+    if not is_shifted:
         return list(engine.bars(symbol, seconds, start=start, end=end, limit=limit))
     base = engine.bars(symbol, 1 if seconds == 1 else 60, limit=10**9)
     bars = [
