@@ -8,7 +8,7 @@ message's returns and drops it after some, and Celery's retries wait inside a wo
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -49,7 +49,7 @@ class DurableTask(Task):  # type: ignore[misc]  # Celery has no types
         """Run the body. In a worker, repeat it until the database allows it."""
         if self.request.called_directly or self.request.is_eager:
             return super().__call__(*args, **kwargs)  # the caller sees the error
-        self._require_own_queue()
+        self._require_own_queue(args)
         duty = _Duty.of(self, args, kwargs)
         if duty is not None and not duty.may_begin():
             raise Ignore(f"{self.name} was done a moment ago")
@@ -71,10 +71,15 @@ class DurableTask(Task):  # type: ignore[misc]  # Celery has no types
             if _stopping.is_set():
                 raise Reject("the worker stops", requeue=True)
 
-    def _require_own_queue(self) -> None:
-        """Raise `NotByThisQueue` for a task of ours that came by a queue of bots."""
+    def _require_own_queue(self, args: Sequence[Any]) -> None:
+        """Raise `NotByThisQueue` for a task of ours that came by a queue of bots.
+
+        Beat's messages pass, such as the heartbeat of such a queue.
+        """
         queue = self._queue()
-        if queue in BOT_QUEUES and self._route().get("queue") not in BOT_QUEUES:
+        if queue not in BOT_QUEUES or self._route().get("queue") in BOT_QUEUES:
+            return
+        if (self.name, tuple(args), queue) not in _scheduled():
             raise NotByThisQueue(f"{self.name} can't be started through the queue {queue}")
 
     def _route(self) -> Mapping[str, str]:
@@ -152,6 +157,14 @@ class DurableTask(Task):  # type: ignore[misc]  # Celery has no types
         if name in self.app.amqp.queues.consume_from:
             return str(name)
         return str(self.app.amqp.router.route({}, self.name)["queue"].name)
+
+
+def _scheduled() -> list[tuple[str, tuple[Any, ...], str | None]]:
+    """Return the task, arguments and own queue of each message of beat."""
+    return [
+        (row["task"], tuple(row.get("args", ())), row["options"].get("queue"))
+        for row in settings.CELERY_BEAT_SCHEDULE.values()
+    ]
 
 
 def _drop_connections() -> None:

@@ -19,7 +19,7 @@ from pytest_django.fixtures import Settings
 
 from backoffice import celery_app
 from backoffice.beat import DueAtStart
-from backoffice.durable_tasks import DurableTask
+from backoffice.durable_tasks import DurableTask, NotByThisQueue
 from exchanges import clock
 from exchanges.models import DutyRun
 
@@ -174,6 +174,31 @@ def test_heartbeat__stamps_its_queue_and_touches_the_file(
     celery_app.tasks["exchanges.heartbeat"]("trading")
     assert DutyRun.objects.get().duty == "consume trading"
     assert (tmp_path / "heartbeat").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("queue", ["trading", "cancel", "duties", "sync"])
+def test_heartbeat__runs_in_the_queue_that_beat_puts_it_into(queue: str) -> None:
+    """Bots may push to two of these queues, and start no other duty there."""
+    run_as_worker("exchanges.heartbeat", queue, queue=queue)
+    assert DutyRun.objects.get().duty == f"consume {queue}"
+
+
+@pytest.mark.django_db
+def test_heartbeat__of_another_queue_is_refused_where_bots_may_push() -> None:
+    with pytest.raises(NotByThisQueue):
+        run_as_worker("exchanges.heartbeat", "duties", queue="trading")
+    assert not DutyRun.objects.exists()
+
+
+def run_as_worker(name: str, *args: str, queue: str) -> None:
+    """Run the task like a worker that took its message from the queue."""
+    task = celery_app.tasks[name]
+    task.push_request(called_directly=False, delivery_info={"routing_key": queue}, headers={})
+    try:
+        task(*args)
+    finally:
+        task.pop_request()
 
 
 @pytest.mark.django_db
