@@ -12,6 +12,8 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Collate
 
 from exchanges import clock
 from exchanges.account_writes import stamp
@@ -46,6 +48,7 @@ def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: 
     """Store a complete reading of an account's balances. Return how many rows were written."""
     shown_until = _shown_until(account, report, asked_at)
     with transaction.atomic():
+        _lock(Balance.objects.filter(account=account))
         rows = [replace(row, updated_at=shown_until) for row in report.balances]
         written = apply_balances(account, rows)
         # An asset that could not be read isn't zero.
@@ -119,18 +122,22 @@ def apply_balances_in_turn(
     assets = {row.asset for rows in messages for row in rows}
     with transaction.atomic():
         commit_asynchronously()
-        stored = Balance.objects.filter(account=account, asset__in=assets)
-        known = {row.asset: row for row in stored.order_by("pk").select_for_update()}
+        known = _lock(Balance.objects.filter(account=account, asset__in=assets))
         held = [asset for asset, row in known.items() if row.reserved]
         fresh, shown = _in_turn(account, messages, known, due(account.pk, held))
         Balance.objects.bulk_create(
-            fresh,
+            sorted(fresh, key=lambda row: row.asset),
             update_conflicts=True,
             update_fields=("free", "locked", "updated_at"),
             unique_fields=("account", "asset"),
         )
         drop(shown)
     return len(fresh)
+
+
+def _lock(rows: QuerySet[Balance]) -> dict[str, Balance]:
+    """Lock an account's balances in the order of their assets, as claims and releases do."""
+    return {row.asset: row for row in rows.order_by(Collate("asset", "C")).select_for_update()}
 
 
 def _in_turn(

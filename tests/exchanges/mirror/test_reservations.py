@@ -14,10 +14,13 @@ from django.db import connections, transaction
 from exchanges import clock
 from exchanges.db import batch_writes
 from exchanges.mirror import reservations
-from exchanges.mirror.balances import apply_balances
+from exchanges.mirror.balances import apply_account, apply_balances
 from exchanges.models import Balance, ExchangeAccount, Reservation
-from exchanges.types import BalanceReport
+from exchanges.types import AccountReport, BalanceReport
 from tests.factories import BalanceFactory, ExchangeAccountFactory
+from tests.fakes import FakeExchange
+from tests.harness.locks import is_anybody_blocked
+from tests.harness.waiting import wait_for
 
 pytestmark = pytest.mark.django_db
 D = Decimal
@@ -186,3 +189,53 @@ def test_reserve__of_two_hundred_at_once_as_many_as_the_balance_pays_for() -> No
         assert sum(pool.map(caller, range(8))) == 111
     assert max(held) <= 100
     assert reserved(owner) == D("99.9")
+
+
+# -- locks -----------------------------------------------------------------------------------------
+
+
+def apply_message(owner: ExchangeAccount) -> None:
+    apply_balances(owner, [BalanceReport(asset, D(5), D(0), clock.now()) for asset in ASSETS])
+
+
+def apply_reading(owner: ExchangeAccount) -> None:
+    """Store a reading that lists one asset. The other one becomes zero."""
+    listed = BalanceReport("USDT", D(5), D(0), clock.now())
+    apply_account(owner, AccountReport((listed,), clock.now()), asked_at=clock.now())
+
+
+def release_both(owner: ExchangeAccount) -> None:
+    reservations.release_all(account_id=owner.pk, references=ASSETS)
+
+
+ASSETS = ["USDT", "BTC"]  # in the order of their keys, and against that of their names
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("change", [apply_message, apply_reading, release_both])
+def test_balances__are_locked_in_the_order_of_their_assets(
+    change: Callable[[ExchangeAccount], None],
+) -> None:
+    """Whoever waits for one balance holds none that another waits for, so no two block each other.
+
+    Claims lock them in this order, too.
+    """
+    owner = ExchangeAccountFactory(name="demo")
+    earlier = clock.now() - timedelta(hours=1)
+    for asset in ASSETS:
+        BalanceFactory(account=owner, asset=asset, free=D(9), updated_at=earlier)
+        assert reserve(owner, "1", reference=asset, asset=asset)
+
+    def run() -> None:
+        try:
+            change(owner)
+        finally:
+            connections.close_all()
+
+    with FakeExchange().installed(), ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            Balance.objects.select_for_update().get(account=owner, asset="BTC")
+            done = pool.submit(run)
+            wait_for(lambda: done.done() or is_anybody_blocked())
+            Balance.objects.select_for_update(nowait=True).get(account=owner, asset="USDT")
+        done.result()
