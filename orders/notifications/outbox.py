@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -116,30 +116,48 @@ def send(*order_ids: UUID) -> int:
     Raises the errors of the broker's client.
     """
     sent = 0
-    while claimed := _claim_oldest(order_ids):
+    until = clock.now() + _CLAIMED_FOR
+    while claimed := _claim_oldest(order_ids, until):
+        tried = 0
         done: list[int] = []
         try:
             for notice_id, message in claimed:
+                tried += 1
                 _enqueue(message)
                 done.append(notice_id)
         finally:
-            if done:
-                with connection.cursor() as cursor:
-                    cursor.execute(
-                        "UPDATE orders_ordernotice SET sent_at = %s WHERE id = ANY(%s)",
-                        (clock.now(), done),
-                    )
+            _mark(_SENT, clock.now(), done)
+            # The one that failed may have reached the broker. The others certainly didn't.
+            _mark(_NOT_SENT, until, [notice_id for notice_id, _ in claimed[tried:]])
         sent += len(done)
+        until = clock.now() + _CLAIMED_FOR
     return sent
 
 
+def _mark(sql: str, at: datetime, notice_ids: Sequence[int]) -> None:
+    if notice_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.format(_LOCKED), (at, list(notice_ids)))
+
+
+# Each of these statements locks its rows in the order of their ids, so no two can block each other.
+_LOCKED = """ARRAY(SELECT n.id FROM orders_ordernotice n WHERE n.id = ANY(%s)
+                     ORDER BY n.id FOR NO KEY UPDATE)"""
+_SENT = "UPDATE orders_ordernotice SET sent_at = %s WHERE id = ANY({})"
+_NOT_SENT = (
+    "UPDATE orders_ordernotice SET claimed_until = NULL WHERE claimed_until = %s AND id = ANY({})"
+)
 # A worker that finds it claimed can leave: the claimer looks for newer messages after sending it.
 _CLAIM = """
+WITH oldest AS (
+  SELECT DISTINCT ON (n.order_id) n.id FROM orders_ordernotice n
+   WHERE n.order_id = ANY(%s) AND n.sent_at IS NULL ORDER BY n.order_id, n.id
+)
 UPDATE orders_ordernotice SET claimed_until = %s
- WHERE id = ANY (ARRAY(SELECT DISTINCT ON (n.order_id) n.id FROM orders_ordernotice n
-                        WHERE n.order_id = ANY(%s) AND n.sent_at IS NULL
-                        ORDER BY n.order_id, n.id))
-   AND (claimed_until IS NULL OR claimed_until <= %s){unflushed}
+ WHERE id = ANY (ARRAY(SELECT n.id FROM orders_ordernotice n
+                        WHERE n.id = ANY(ARRAY(SELECT id FROM oldest)) AND n.sent_at IS NULL
+                          AND (n.claimed_until IS NULL OR n.claimed_until <= %s)
+                        ORDER BY n.id FOR NO KEY UPDATE)){unflushed}
 RETURNING id, order_id, version, details,
           (SELECT a.name FROM orders_order o JOIN exchanges_exchangeaccount a ON a.id = o.account_id
             WHERE o.id = orders_ordernotice.order_id)
@@ -156,16 +174,13 @@ def _unflushed() -> str:
     return " AND set_config('synchronous_commit', 'off', true) = 'off'"
 
 
-def _claim_oldest(order_ids: Sequence[UUID]) -> list[tuple[int, dict[str, Any]]]:
-    """Claim the oldest unsent message of each order. Return their ids and contents.
+def _claim_oldest(order_ids: Sequence[UUID], until: datetime) -> list[tuple[int, dict[str, Any]]]:
+    """Claim the oldest unsent message of each order until then. Return their ids and contents.
 
     Leaves out an order that has none, or whose message another process is sending.
     """
-    now = clock.now()
     with connection.cursor() as cursor:
-        cursor.execute(
-            _CLAIM.format(unflushed=_unflushed()), (now + _CLAIMED_FOR, list(order_ids), now)
-        )
+        cursor.execute(_CLAIM.format(unflushed=_unflushed()), (list(order_ids), until, clock.now()))
         rows = sorted(cursor.fetchall())
     # Django's raw cursor returns jsonb as text.
     found = [

@@ -410,7 +410,9 @@ GUARDS: tuple[Guard, ...] = (
         lambda: (
             (
                 "orders.notifications.outbox:_CLAIM",
-                _claim_text().replace("ORDER BY n.id LIMIT 1", "ORDER BY n.id DESC LIMIT 1"),
+                _claim_text().replace(
+                    "ORDER BY n.order_id, n.id", "ORDER BY n.order_id, n.id DESC"
+                ),
             ),
         ),
         seed=10,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from celery import current_app
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from kombu.exceptions import OperationalError
 
@@ -22,7 +24,9 @@ from orders.reconciliation.questions import fetch_missing_fills
 from orders.recording import apply
 from orders.sweep import resolve_unconfirmed
 from tests import steps
+from tests.harness.locks import is_anybody_blocked
 from tests.harness.simulator import Simulator
+from tests.harness.waiting import wait_for
 from tests.steps import client_id, record
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -239,6 +243,35 @@ def test_send__only_the_oldest_can_be_claimed_and_by_one(sent: list[dict[str, An
     notices_of.filter(details__status="NEW").update(sent_at=clock.now())
     outbox.send(order.pk)
     assert statuses(sent) == [("NEW", "0"), ("CANCELED", "0")]
+
+
+def test_send__locks_the_messages_in_the_order_of_their_ids(
+    sent: list[dict[str, Any]], simulator: Simulator
+) -> None:
+    """Two senders of the same orders can't block each other."""
+    orders = [submit(f"i-{number}") for number in range(2)]
+    OrderNotice.objects.update(sent_at=None, claimed_until=None)
+    first, second = OrderNotice.objects.order_by("pk")
+    # Now the table has the second row before the first.
+    OrderNotice.objects.filter(pk=first.pk).update(version=F("version"))
+
+    def send() -> None:
+        try:
+            with connection.cursor() as cursor:  # a plan that it may choose for any statement
+                cursor.execute("SET enable_indexscan = off")
+                cursor.execute("SET enable_bitmapscan = off")
+            outbox.send(*[order.pk for order in orders])
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            OrderNotice.objects.select_for_update().get(pk=first.pk)
+            done = pool.submit(send)
+            wait_for(lambda: done.done() or is_anybody_blocked())
+            OrderNotice.objects.select_for_update(nowait=True).get(pk=second.pk)
+        done.result()
+    assert len(sent) == 4
 
 
 def test_note_change__costs_no_statement_without_a_task(settings: Any) -> None:
