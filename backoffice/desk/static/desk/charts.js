@@ -25,6 +25,8 @@
       return [low - room, high + room];
     };
     const fromZero = (_chart, _low, high) => [0, Math.max(high * 1.1, 1)];
+    // The first samples of a day would fill the width, and each mark would show the same minute.
+    const atLeastAnHour = (_chart, low, high) => [low, Math.max(high, low + 3600)];
     const dashes = [[], [6, 4], [2, 3]];
     const axis = { stroke: colors.text, grid: { stroke: colors.grid, width: 1 }, ticks: { show: false }, font: "11px Inter, sans-serif" };
     return {
@@ -32,7 +34,7 @@
       height: 190,
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       legend: { live: true },
-      scales: { x: { time: true }, y: { range: kind === "signed" ? signed : fromZero } },
+      scales: { x: { time: true, range: atLeastAnHour }, y: { range: kind === "signed" ? signed : fromZero } },
       axes: [
         { ...axis, values: (_chart, marks) => marks.map(clock), space: 60 },
         { ...axis, size: isDay ? 64 : 48, values: (_chart, marks) => marks.map(number) },
