@@ -1,4 +1,4 @@
-"""`make bench`: measure for about seven minutes, print a table and write `var/bench.json`."""
+"""`make bench`: measure for about ten minutes, print a table and write `var/bench.json`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import os
 import shlex
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from backoffice.local.run import WORKER_OPTIONS, WORKERS
 from tests.benchmarks import report
+from tests.benchmarks.desk import Desk, measure_desk
 from tests.benchmarks.figures import Figures, flush_milliseconds
 from tests.benchmarks.floors import Steal, floors
 from tests.benchmarks.parts import Parts
@@ -34,8 +36,13 @@ RESULT = Path("var/bench.json")
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--only", choices=("placing", "tracking", "simulator"), help="one part instead of all")
+    add(
+        "--only",
+        choices=("placing", "tracking", "simulator", "desk"),
+        help="one part instead of all",
+    )
     add("--scale", type=float, default=1.0, help="orders a round, as a share of the full number")
+    add("--desk-orders", type=int, default=1_000_000, help="orders in the desk's book")
     add("--workers", type=int, default=WORKERS, help="worker processes for each database")
     add(
         "--worker-options",
@@ -62,7 +69,8 @@ def main() -> int:
     check: StampCheck | None = None
     flush_ms, steps, steal = 0.0, dict[str, float](), Steal()
     tracking: Tracking | None = None
-    if options.only != "tracking":
+    desk: Desk | None = None
+    if options.only not in ("tracking", "desk"):
         say("starting the parts ...")
         parts = Parts(
             workers=options.workers,
@@ -93,6 +101,9 @@ def main() -> int:
     if options.only in (None, "tracking"):
         tracking = measure_tracking(say)
         targets += report.tracking_targets(tracking)
+    if options.only in (None, "desk"):
+        desk = measure_desk(say, options.desk_orders)
+        targets += report.desk_targets(desk)
     if check is not None:
         say(f"\nMedian milliseconds of each part of an order's way\n{report.stage_text(cells)}")
         say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
@@ -100,23 +111,27 @@ def main() -> int:
         lines = (f"  {name:<40} {ms:6.2f} ms" for name, ms in steps.items())
         say("\nFloors, p50, back to back\n" + "\n".join(lines))
     say("\nTargets\n" + "\n".join(target.line() for target in targets))
-    stolen = steal.percent()
+    more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
+    more |= {"floors_ms": steps, "stages": report.stages_json(cells)}
+    if tracking is not None:
+        more["tracking"] = report.tracking_json(tracking)
+    if desk is not None:
+        more["desk"] = asdict(desk)
+    return _conclude(
+        options.output, steal.percent(), report.as_json(table, targets, speeds, check, **more)
+    )
+
+
+def _conclude(output: Path, stolen: float, result: dict[str, object]) -> int:
+    """Write the figures, and return the exit status: 3 if they say nothing."""
     is_sound = stolen <= Steal.SOUND_PERCENT
     say(f"\nThe host took {stolen:.1f} % of this machine's time meanwhile.")
     if not is_sound:
         say(f"NOT SOUND: above {Steal.SOUND_PERCENT:.0f} % the figures say nothing. Run again.")
-    more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
-    more |= {"floors_ms": steps, "steal_percent": round(stolen, 2), "is_sound": is_sound}
-    more["stages"] = [
-        {"load": load, "path": path, "unit": "ms", "medians": [round(ms, 3) for ms in medians]}
-        for load, path, medians in report.stage_rows(cells)
-    ]
-    if tracking is not None:
-        more["tracking"] = report.tracking_json(tracking)
-    result = report.as_json(table, targets, speeds, check, **more)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-    say(f"\nWritten to {options.output}")
+    result |= {"steal_percent": round(stolen, 2), "is_sound": is_sound}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
+    say(f"\nWritten to {output}")
     return 0 if is_sound else 3
 
 

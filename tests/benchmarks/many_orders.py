@@ -144,3 +144,49 @@ def analyze() -> None:
     with connection.cursor() as cursor:
         for table in ("orders_order", "orders_exchangeorder", "orders_fill", "orders_orderevent"):
             cursor.execute(f"VACUUM ANALYZE {table}")
+
+
+# -- Pages over it ---------------------------------------------------------------------------------
+
+LIST = "/admin/orders/order/"
+PAGES = {
+    "fills": "/admin/orders/fill/",
+    "events": "/admin/orders/orderevent/",
+    "breaks": "/admin/orders/reconciliationbreak/",
+}
+# As the filter by phase names them.
+PHASES = ("open", "unresolved", "closed", "held", "cancel_wished")
+
+
+def filters() -> dict[str, dict[str, str]]:
+    """Return one address for each filter, rare and empty answers included."""
+    account = str(ExchangeAccount.objects.order_by("pk").values_list("pk", flat=True)[0])
+    day = clock.now() - timedelta(days=2)
+    date = f"{day:%Y-%m-%d}"
+    statuses = ("FILLED", "CANCELED", "REJECTED", "DENIED", "NOT_PLACED", "EXPIRED", "NEW")
+    return {
+        **{phase: {"phase": phase} for phase in PHASES},
+        **{status: {"status": status} for status in statuses},
+        "account": {"account__id__exact": account},
+        "symbol": {"symbol": "BTCUSDT"},
+        "seldom symbol": {"symbol": "ALT190USDT"},
+        "no such symbol": {"symbol": "NOPEUSDT"},
+        "strategy": {"strategy": "strategy-3"},
+        "seldom strategy": {"strategy": "seldom"},
+        "no such strategy": {"strategy": "nope"},
+        "side": {"side__exact": "SELL"},
+        "type": {"type": "MARKET"},
+        "no such type": {"type": "STOP_LOSS"},
+        "external": {"origin": "external"},
+        "recovered": {"origin": "recovered"},
+        "by hand": {"origin": "by_hand"},
+        "time": {"created_at_from_0": date, "created_at_to_0": date},
+        "several": {"account__id__exact": account, "symbol": "ALT190USDT", "strategy": "seldom"},
+        "deep page": {"p": "50"},
+        "intent": {"q": "intent-1234"},
+        "number": {"q": "10000001234"},
+        "beginning of a number": {"q": "1000000"},
+        "trade": {"q": "20000004937"},
+        "twenty words": {"q": " ".join(f"1000000{number:04}" for number in range(20))},
+        "nothing": {"q": "zzz"},
+    }

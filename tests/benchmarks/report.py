@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.benchmarks.desk import Desk
 from tests.benchmarks.figures import Figures, percentile
 from tests.benchmarks.placing import BARE, BURST, DIRECT, LOADS, Cells, StampCheck
 from tests.benchmarks.simulator_speed import Speed
@@ -151,6 +152,20 @@ def tracking_targets(tracking: Tracking) -> list[Target]:
     ]
 
 
+def desk_targets(desk: Desk) -> list[Target]:
+    """Return the targets of the desk's pages over a large book."""
+    slowest = max(desk.filters, key=lambda name: desk.filters[name])
+    book = f"{desk.orders:,} orders"
+    return [
+        *(
+            Target(f"{book}: first page of {name}", ms, 150, "ms")
+            for name, ms in desk.pages.items()
+        ),
+        Target(f"{book}: slowest filter ({slowest})", desk.filters[slowest], 400, "ms"),
+        Target(f"{book}: export", desk.exported_per_second, 50_000, "rows/s", at_least=True),
+    ]
+
+
 def tracking_json(tracking: Tracking) -> dict[str, Any]:
     lateness = {"committed_ms": tracking.committed, "told_ms": tracking.told}
     return {
@@ -189,6 +204,13 @@ def stage_rows(cells: Cells) -> list[tuple[str, str, list[float]]]:
             parts = [row.queued_p50, *stages]
             rows.append((load, path, [*parts, row.p50 - sum(parts), row.p50]))
     return rows
+
+
+def stages_json(cells: Cells) -> list[dict[str, Any]]:
+    return [
+        {"load": load, "path": path, "unit": "ms", "medians": [round(ms, 3) for ms in medians]}
+        for load, path, medians in stage_rows(cells)
+    ]
 
 
 def stage_text(cells: Cells) -> str:
