@@ -1,12 +1,20 @@
-"""Let Celery's Redis transport leave a demoted primary, and keep one client for each channel."""
+"""Let Celery's Redis transport survive a broker that fails over or dies, and keep its clients.
+
+A worker takes a message only while it has a place for one. So a message must give its place back
+in the end, even if the broker is away by then. Else the worker waits forever, without an error.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import structlog
+from celery.backends.redis import RedisBackend, SentinelBackend
 from kombu.transport import redis
 
 from backoffice.tuning import is_on
+
+log = structlog.get_logger(__name__)
 
 
 def reconnect_after_demotion() -> None:
@@ -42,15 +50,72 @@ class _KeepsClient:
         return self._kept
 
 
-class _KeepingChannel(_KeepsClient, redis.Channel):
+class _QoS(redis.QoS):
+    """Count the messages that this worker holds.
+
+    A message whose acknowledgment failed is done. It comes again after the visibility timeout.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
+
+class _Channel(_KeepsClient, redis.Channel):
     """A channel to a Redis at a fixed address."""
 
+    QoS = _QoS
 
-class _KeepingSentinelChannel(_KeepsClient, redis.SentinelChannel):
+
+class _SentinelChannel(_KeepsClient, redis.SentinelChannel):
     """A channel to a Redis whose address the sentinels know."""
 
+    QoS = _QoS
 
-def keep_clients() -> None:
-    """Let each channel of the Redis transports keep its client."""
-    redis.Transport.Channel = _KeepingChannel
-    redis.SentinelTransport.Channel = _KeepingSentinelChannel
+
+def use_own_channels() -> None:
+    """Let each channel of the Redis transports keep its client and give places back."""
+    redis.Transport.Channel = _Channel
+    redis.SentinelTransport.Channel = _SentinelChannel
+
+
+class _StoresIfItCan:
+    """Leave out a result that Redis doesn't take.
+
+    Celery would take the task for failed. If it can't store that either, a thread never
+    acknowledges the message.
+    """
+
+    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+        store: Any = super().store_result  # type: ignore[misc]  # the backend's own
+        try:
+            return store(task_id, result, state, *args, **kwargs)
+        except redis.exceptions.RedisError as error:  # type: ignore[attr-defined]
+            log.warning("result_not_stored", task_id=task_id, error=type(error).__name__)
+            return result
+
+
+class Results(_StoresIfItCan, RedisBackend):  # type: ignore[misc]  # Celery has no types
+    """The results in a Redis at a fixed address."""
+
+
+class SentinelResults(_StoresIfItCan, SentinelBackend):  # type: ignore[misc]  # Celery has no types
+    """The results in a Redis whose address the sentinels know."""
+
+
+#: Celery's names of the backends that we replace.
+RESULT_BACKENDS = {
+    "redis": "backoffice.broker:Results",
+    "rediss": "backoffice.broker:Results",
+    "sentinel": "backoffice.broker:SentinelResults",
+}

@@ -19,7 +19,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connections
 
-from backoffice.broker import keep_clients, reconnect_after_demotion
+from backoffice.broker import RESULT_BACKENDS, reconnect_after_demotion, use_own_channels
 from backoffice.tuning import is_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
@@ -30,9 +30,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 reconnect_after_demotion()
-keep_clients()
+use_own_channels()
 app = Celery("backoffice", fixups=[], task_cls="backoffice.durable_tasks:DurableTask")
 app.set_default()
+app.loader.override_backends = RESULT_BACKENDS
 
 
 @signals.import_modules.connect(weak=False)
