@@ -1,8 +1,9 @@
 """Make up the trades of the days before an exchange started, from its seed.
 
-Nothing is stored. Trade `k` of `count` lies in the slot of `SLOT` that is `count - k` slots before
-the start, and the last one has the price at which the market starts. Prices walk backward from
-there. A past is the same for the same seed, symbol, price and number of days, whenever it starts.
+No state file holds them. Trade `k` of `count` lies in the slot of `SLOT` that is `count - k` slots
+before the start, and the last one has the price at which the market starts. Prices walk backward
+from there. A past is the same for the same seed, symbol, price and number of days, whenever it
+starts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from random import Random
 from sys import maxsize
 from typing import Any
 
-from exchanges.simulator.engine.filters import SymbolFilters
+from exchanges.simulator.engine.filters import Range, SymbolFilters
 from exchanges.simulator.engine.types import (
     BASIS_POINTS,
     SCALE,
@@ -34,7 +35,7 @@ LONGEST_PAST_DAYS = 7
 STEP_BP = 8.0
 # A pull back to the first price keeps the walk within some percent of it.
 PULL = 0.0005
-# In units of the quote asset. A live market trades about as much in a slot.
+# In dollars. A live market trades about as much in a slot.
 LEAST_WORTH, MOST_WORTH = 3_000, 60_000
 
 
@@ -68,10 +69,9 @@ class Past:
         }
         self._price = price
         self._tick = filters.price.step or 1
-        self._least_price = max(self._tick, filters.price.minimum)
-        self._most_price = filters.price.maximum or maxsize
+        self._least_price, self._most_price = _limits(filters.price)
         self._step = filters.lot.step or 1
-        self._least_quantity = max(self._step, filters.lot.minimum)
+        self._least_quantity, self._most_quantity = _limits(filters.lot)
         self._worth = quote_worth
         # A text as seed gives the same numbers in every process.
         self._random = Random(f"{seed} {symbol}")
@@ -131,9 +131,10 @@ class Past:
             worth = LEAST_WORTH + int(draw() * (MOST_WORTH - LEAST_WORTH))
             quantity = worth * SCALE * SCALE // (price * self._worth)
             quantity = max(quantity - quantity % step, self._least_quantity)
+            quantity = min(quantity, self._most_quantity)
             time = self.start - slot * SLOT - 1 - int(draw() * SLOT)
             quote = price * quantity // SCALE
-            # By position: keywords would take a fifth of the time.
+            # By position, because a day has thousands of trades and keywords are slower.
             made.append(PublicTrade(self.count - slot, price, quantity, quote, time, draw() < 0.5))
             offset += gauss(0.0, STEP_BP) - offset * PULL
         self._offset = offset
@@ -178,3 +179,11 @@ class Past:
         if width == MINUTE:
             self._minutes[opened_at] = bar
         return bar
+
+
+def _limits(allowed: Range) -> tuple[int, int]:
+    """Return the least and the largest positive value on the step that the filter allows."""
+    step = allowed.step or 1
+    least = max(step, allowed.minimum)
+    most = allowed.maximum or maxsize
+    return least + -least % step, most - most % step

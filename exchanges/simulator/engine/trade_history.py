@@ -243,7 +243,7 @@ def _merged(
 ) -> list[Bar]:
     """Return candles of `seconds` that open from `start` to `end`, made from shorter ones.
 
-    With `most`, return the first so many.
+    With `most`, stop after so many.
     """
     merged: list[Bar] = []
     for bar in bars:

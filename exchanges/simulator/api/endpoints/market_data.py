@@ -197,10 +197,10 @@ def _candles(
 ) -> list[Any]:
     engine = call.exchange.engine
     seconds = candles.INTERVAL_SECONDS[interval]
-    is_shifted = interval in ("1w", "1M", "3d") or zone // candles.SECOND_US % seconds
+    is_shifted = interval in ("1w", "1M", "3d") or zone // candles.SECOND_US % seconds != 0
     if not is_shifted:
         return list(engine.bars(symbol, seconds, start=start, end=end, limit=limit))
-    base = engine.bars(symbol, 1 if seconds == 1 else 60, limit=10**9)
+    base = engine.bars(symbol, 60, limit=10**9)
     bars = [
         bar
         for bar in candles.merge_bars(base, candles.period_start(interval, zone))

@@ -5,17 +5,21 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import cache
 from itertools import pairwise
 
 import pytest
 
 from exchanges.simulator.api.candles import INTERVAL_SECONDS
+from exchanges.simulator.engine.default_symbols import DEFAULT_SYMBOLS as DEFAULTS
 from exchanges.simulator.engine.engine import Engine
+from exchanges.simulator.engine.filters import compile_filters
 from exchanges.simulator.engine.past import DAY, MINUTE, SECOND
+from exchanges.simulator.engine.symbol_spec import SymbolSpec
 from exchanges.simulator.engine.types import SCALE, Bar, PublicTrade, units
-from tests.exchanges.simulator.engine.desk import START, Desk
+from exchanges.simulator.exchange.market_maker import DEFAULT_PRICES
+from tests.exchanges.simulator.engine.desk import PLAIN, START, Desk
 
 SYMBOL = "AAABBB"
 PRICE = units("100")
@@ -99,11 +103,36 @@ def test_past__ids_without_gaps_and_times_in_order() -> None:
     assert trades[COUNT].time == START
 
 
-def test_past__prices_and_quantities_keep_to_the_filters() -> None:
-    for trade in every_trade(with_past().engine):
-        assert trade.price % units("0.01") == 0
-        assert PRICE // 2 < trade.price < PRICE * 2
-        assert trade.quantity % units("0.001") == 0
+#: Limits that the walk and the quantities would cross, and that are not on the step.
+NARROW = replace(
+    PLAIN,
+    filters=(
+        {
+            "filterType": "PRICE_FILTER",
+            "minPrice": "99.995",
+            "maxPrice": "100.015",
+            "tickSize": "0.01",
+        },
+        {"filterType": "LOT_SIZE", "minQty": "0.0005", "maxQty": "50.0005", "stepSize": "0.001"},
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "price"),
+    [(PLAIN, PRICE), (NARROW, PRICE), *((each, DEFAULT_PRICES[each.symbol]) for each in DEFAULTS)],
+    ids=lambda value: value.symbol if isinstance(value, SymbolSpec) else "",
+)
+def test_past__prices_and_quantities_keep_to_the_filters(spec: SymbolSpec, price: int) -> None:
+    engine = Desk(spec).engine
+    engine.give_past(spec.symbol, price=price, days=1, seed=1)
+    filters = compile_filters(spec.filters)
+    trades = engine.recent_trades(spec.symbol, COUNT, 1)
+    assert len(trades) == COUNT
+    for trade in trades:
+        filters.price.check(trade.price)
+        filters.lot.check(trade.quantity)
+        assert price // 2 < trade.price < price * 2
         assert trade.quantity > 0
         assert trade.quote_quantity == trade.price * trade.quantity // SCALE
 
@@ -289,3 +318,12 @@ def test_wipe__forgets_the_past() -> None:
     assert desk.engine.recent_trades(SYMBOL) == []
     desk.engine.set_price(SYMBOL, PRICE)
     assert [trade.trade_id for trade in desk.engine.recent_trades(SYMBOL)] == [1]
+
+
+def test_day_stats__of_the_day_after_the_start_begin_with_the_first_live_trade() -> None:
+    desk = with_past(now=START - START % MINUTE)
+    desk.engine.set_price(SYMBOL, PRICE)
+    desk.now += DAY - 1
+    stats = desk.engine.day_stats(SYMBOL)
+    assert (stats.trades, stats.first_trade_id, stats.last_trade_id) == (1, COUNT + 1, COUNT + 1)
+    assert (stats.open, stats.previous_close) == (PRICE, PRICE)
