@@ -6,6 +6,8 @@ in the end, even if the broker is away by then. Else the worker waits forever, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -71,20 +73,47 @@ class _QoS(redis.QoS):
             raise
 
 
-class _Channel(_KeepsClient, redis.Channel):
+class _NamesQueue:
+    """Let each message say which queue it was taken from.
+
+    kombu believes the sender about that, and puts a message of a killed worker back there. So a bot
+    could start any task through its own queues, or move a message into another one.
+    """
+
+    connection: Any
+    _fanout_queues: Any
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        consume: Any = super().basic_consume  # type: ignore[misc]  # the channel's own
+        tag = consume(queue, *args, **kwargs)
+        if queue not in self._fanout_queues:
+            callbacks = self.connection._callbacks  # noqa: SLF001
+            callbacks[queue] = partial(_deliver, queue, callbacks[queue])
+        return tag
+
+
+def _deliver(queue: str, callback: Callable[[dict[str, Any]], Any], message: dict[str, Any]) -> Any:
+    properties = message["properties"]
+    said = properties.get("delivery_info")
+    known = said if isinstance(said, dict) else {}
+    properties["delivery_info"] = {**known, "exchange": "", "routing_key": queue}
+    return callback(message)
+
+
+class _Channel(_NamesQueue, _KeepsClient, redis.Channel):
     """A channel to a Redis at a fixed address."""
 
     QoS = _QoS
 
 
-class _SentinelChannel(_KeepsClient, redis.SentinelChannel):
+class _SentinelChannel(_NamesQueue, _KeepsClient, redis.SentinelChannel):
     """A channel to a Redis whose address the sentinels know."""
 
     QoS = _QoS
 
 
 def use_own_channels() -> None:
-    """Let each channel of the Redis transports keep its client and give places back."""
+    """Let each channel keep its client, give places back and name the queue of a message."""
     redis.Transport.Channel = _Channel
     redis.SentinelTransport.Channel = _SentinelChannel
 

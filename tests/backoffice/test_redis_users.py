@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,5 +149,20 @@ def test_worker__starts_nothing_but_orders_and_cancels_for_a_bot(
 ) -> None:
     processes.worker(env={"REDIS_URL": url(server, "backoffice")})
     sent = bot_of(server).send_task(task, queue="trading", ignore_result=False)
+    with pytest.raises(Exception, match=f"{task} can't be started through the queue trading"):
+        sent.get(timeout=30)
+
+
+def test_worker__starts_no_duty_whose_message_names_another_queue(
+    server: GuardedRedis, office: redis.Redis, processes: ProcessFactory
+) -> None:
+    """A bot writes the whole message, including the queue that it claims to come from."""
+    task = "orders.apply_halt_rules"
+    sent = bot_of(server).send_task(task, queue="trading", ignore_result=False)
+    message = json.loads(str(office.lpop("trading")))
+    message["properties"]["delivery_info"]["routing_key"] = "duties"
+    with redis.Redis.from_url(url(server, "bot")) as bot:
+        bot.lpush("trading", json.dumps(message))
+    processes.worker(env={"REDIS_URL": url(server, "backoffice")})
     with pytest.raises(Exception, match=f"{task} can't be started through the queue trading"):
         sent.get(timeout=30)
