@@ -117,6 +117,10 @@ class JsonObject:
             raise Malformed(f"{name}: neither true nor false but {shown(value)}")
         return value
 
+    def boolean_or_none(self, name: str) -> bool | None:
+        """Read true or false. Absent and null are none."""
+        return None if self.fields.get(name) is None else self.boolean(name)
+
     def figure(self, name: str) -> Decimal:
         """Read a decimal that is not negative."""
         value = self.signed(name)

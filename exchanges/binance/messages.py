@@ -386,7 +386,7 @@ def _trade(row: JsonObject) -> FillReport:
         quote_quantity=row.figure("quoteQty"),
         commission=row.signed("commission"),
         commission_asset=row.text_or_empty("commissionAsset")[:ASSET_WIDTH],
-        is_maker=row.boolean("isMaker"),
+        is_maker=row.boolean_or_none("isMaker"),  # no amount depends on it
         traded_at=row.time("time"),
     )
 

@@ -45,9 +45,27 @@ def test_orders__a_bad_row_is_set_apart(server: RawServer, exchange: Gateway, ba
         assert apart.subject in (f"BTCUSDT#{number}", "orders row 1", f"{'X' * 33}#28")
 
 
+@pytest.mark.parametrize("leave_out", [True, False])
+def test_trades__a_row_is_read_without_the_word_that_no_amount_depends_on(
+    server: RawServer, exchange: Gateway, leave_out: bool
+) -> None:
+    row = binance.trade(id=1, isMaker=None)
+    if leave_out:
+        del row["isMaker"]
+    server.then(answer(200, [row]))
+    found = exchange.fetch_trades(symbol="BTCUSDT")
+    assert [(fill.trade_id, fill.is_maker) for fill in found] == [("1", None)]
+    assert not found.unreadable
+
+
 @pytest.mark.parametrize(
     "bad",
-    [binance.trade(isBuyer=1), binance.trade(quoteQty=None), binance.trade(qty=""), *NOT_OBJECTS],
+    [
+        *(binance.trade(isBuyer=1), binance.trade(quoteQty=None), binance.trade(qty="")),
+        # An unknown fee isn't zero, and a position that deducts none would be wrong.
+        *(binance.trade(commission=None), binance.trade(isMaker="yes")),
+        *NOT_OBJECTS,
+    ],
     ids=str,
 )
 def test_trades__a_bad_row_is_set_apart(server: RawServer, exchange: Gateway, bad: Any) -> None:
