@@ -17,6 +17,7 @@ from backoffice.databases import database_settings
 from backoffice.environment import Environment, read_env_file
 from backoffice.local.running import env_files
 from backoffice.logs import configure_logging
+from backoffice.queues import settings_of
 from backoffice.secret_key import own_secret_key
 from backoffice.web.body_limit import LIMIT_BYTES
 from exchanges.duties import repeated
@@ -260,13 +261,9 @@ CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True  # a message that wants its result says ignore_result=False
 CELERY_RESULT_EXPIRES = 3600
 CELERY_TASK_DEFAULT_QUEUE = "sync"
-# Nothing slow may delay a cancel or a duty, so these have queues of their own.
-CELERY_TASK_QUEUES: dict[str, dict[str, Any]] = {
-    "trading": {},
-    "cancel": {},
-    "duties": {},
-    "sync": {},
-}
+_QUEUES = settings_of(_BROKER_URL)
+CELERY_TASK_QUEUES: dict[str, dict[str, Any]] = _QUEUES["task_queues"]
+CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = _QUEUES["task_create_missing_queue_type"]
 CELERY_TASK_ROUTES = {
     "orders.submit_order": {"queue": "trading"},
     "orders.place_order": {"queue": "trading"},
@@ -305,6 +302,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
     "health_check_interval": 25,
+    "confirm_publish": True,  # RabbitMQ alone knows it: a message is sent when it is stored
     **celery_options("CELERY_BROKER_URL", _BROKER_URL),
 }
 CELERY_REDIS_SOCKET_TIMEOUT = 5.0

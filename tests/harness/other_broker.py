@@ -33,6 +33,6 @@ def using(broker: str, results: str, **more: Any) -> Iterator[None]:
 def _change(settings: dict[str, Any]) -> None:
     app.conf.update(settings)
     pools.reset()  # type: ignore[no-untyped-call]
-    for holder, name in ((app, "_pool"), (app.amqp, "_producer_pool"), (app, "_backend_cache")):
-        setattr(holder, name, None)
+    app.__dict__.pop("amqp", None)  # the queues and the pool of producers
+    app._pool = app._backend_cache = None
     app._local.__dict__.pop("backend", None)
