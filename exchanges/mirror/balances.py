@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 
 import structlog
 from django.conf import settings
@@ -116,15 +117,21 @@ def apply_balances(account: ExchangeAccount, rows: Sequence[BalanceReport]) -> i
 
 
 def apply_balances_in_turn(
-    account: ExchangeAccount, messages: Sequence[Sequence[BalanceReport]]
+    account: ExchangeAccount,
+    messages: Sequence[Sequence[BalanceReport]],
+    *,
+    spare: Sequence[Collection[str]] = (),
 ) -> int:
-    """Store the amounts of several messages like `apply_balances` of each, but in one go."""
+    """Store the amounts of several messages like `apply_balances` of each, but in one go.
+
+    `spare` holds for each message the references of reservations that it must not end.
+    """
     assets = {row.asset for rows in messages for row in rows}
     with transaction.atomic():
         commit_asynchronously()
         known = _lock(Balance.objects.filter(account=account, asset__in=assets))
         held = [asset for asset, row in known.items() if row.reserved]
-        fresh, shown = _in_turn(account, messages, known, due(account.pk, held))
+        fresh, shown = _in_turn(account, messages, spare, known, due(account.pk, held))
         Balance.objects.bulk_create(
             sorted(fresh, key=lambda row: row.asset),
             update_conflicts=True,
@@ -143,6 +150,7 @@ def _lock(rows: QuerySet[Balance]) -> dict[str, Balance]:
 def _in_turn(
     account: ExchangeAccount,
     messages: Sequence[Sequence[BalanceReport]],
+    spare: Sequence[Collection[str]],
     known: dict[str, Balance],
     reservations: Sequence[Reservation],
 ) -> tuple[list[Balance], list[Reservation]]:
@@ -152,7 +160,7 @@ def _in_turn(
         waiting[reservation.asset].append(reservation)
     fresh: dict[str, Balance] = {}
     shown: list[Reservation] = []
-    for rows in messages:
+    for rows, spared in zip_longest(messages, spare, fillvalue=()):
         for row in {row.asset: row for row in rows}.values():
             old = fresh.get(row.asset) or known.get(row.asset)
             if not _says_more(row, old):
@@ -160,7 +168,9 @@ def _in_turn(
             covered = [
                 each
                 for each in waiting[row.asset]
-                if each.due_at is not None and each.due_at <= row.updated_at
+                if each.due_at is not None
+                and each.due_at <= row.updated_at
+                and each.reference not in spared
             ]
             waiting[row.asset] = [each for each in waiting[row.asset] if each not in covered]
             shown += covered

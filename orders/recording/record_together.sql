@@ -38,5 +38,7 @@ WITH mine AS MATERIALIZED (
                         AS c(order_id uuid, reference text, due_at timestamptz)
      WHERE c.order_id = changed.id AND t.account_id = %(account)s::bigint
        AND t.reference = c.reference AND t.due_at IS NULL
+    RETURNING t.reference
 )
-SELECT coalesce(json_agg(id), '[]') FROM changed
+SELECT (SELECT coalesce(json_agg(id), '[]') FROM changed),
+       (SELECT coalesce(json_agg(reference), '[]') FROM handed_over)

@@ -67,12 +67,24 @@ class _Row:
     places: list[int] = field(default_factory=list)  # of its reports
     changes: list[WantedChange] = field(default_factory=list)
     handed_over_at: datetime | None = None
+    handed_over_by: int = 0  # the place of that report
     is_released: bool = False
     first_fill_at: datetime | None = None
 
     @property
     def order(self) -> Order:
         return self.attempt.order
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The places of the reports that were recorded, and where reservations were handed over.
+
+    A reservation is named by its reference, with the place of the report that handed it over.
+    """
+
+    places: set[int] = field(default_factory=set)
+    handed_over: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,7 +128,8 @@ class _Group:
             if plan.new_fills and not attempt.fills_quantity:
                 row.first_fill_at = now
             row.changes.append(wanted)
-            row.handed_over_at = row.handed_over_at or plan.taken_at
+            if row.handed_over_at is None and plan.taken_at is not None:
+                row.handed_over_at, row.handed_over_by = plan.taken_at, place
             row.is_released |= plan.money is Money.RELEASE
             set_fields(attempt, plan.attempt_changes)
             set_fields(order, wanted.fields)
@@ -132,11 +145,11 @@ def _is_storable(plan: RecordPlan) -> bool:
 
 def apply_reports_together(
     account: ExchangeAccount, reports: Sequence[OrderReport], *, actor: str
-) -> set[int]:
-    """Record the plain reports. Return their places. The others are left to `apply_report`."""
+) -> Recorded:
+    """Record the plain reports. The others are left to `apply_report`."""
     group = _planned(account, reports, actor)
     changed = [row for row in group.rows.values() if row.changes]
-    stored = _store(account.pk, group, changed) if changed else set()
+    stored, references = _store(account.pk, group, changed) if changed else (set(), set())
     news: list[UUID] = []
     for row in changed:
         if row.order.pk in stored:
@@ -148,12 +161,14 @@ def apply_reports_together(
                 count_first_fill(row.attempt, row.first_fill_at)
     if news:
         outbox.send_on_commit(*news)
-    return {
+    places = {
         place
         for row in group.rows.values()
         if not row.changes or row.order.pk in stored
         for place in row.places
     }
+    by = {row.attempt.client_order_id: row.handed_over_by for row in changed}
+    return Recorded(places, {reference: by[reference] for reference in references})
 
 
 def _planned(account: ExchangeAccount, reports: Sequence[OrderReport], actor: str) -> _Group:
@@ -183,8 +198,11 @@ def _known_trades(account_id: int, reports: Sequence[OrderReport]) -> dict[str, 
 # -- storing ---------------------------------------------------------------------------------------
 
 
-def _store(account_id: int, group: _Group, rows: Sequence[_Row]) -> set[UUID]:
-    """Store the changes with one statement. Return the orders that nobody else has changed."""
+def _store(account_id: int, group: _Group, rows: Sequence[_Row]) -> tuple[set[UUID], set[str]]:
+    """Store the changes with one statement.
+
+    Return the orders that nobody else has changed, and the reservations that it handed over.
+    """
     values = {"account": account_id, **_parameters(group, rows)}
     statement = _text(), [values[name] for name in _NAMES]
     releases = any(row.is_released for row in rows)
@@ -199,7 +217,7 @@ def _store(account_id: int, group: _Group, rows: Sequence[_Row]) -> set[UUID]:
         ]
         if references:
             reservations.release_all(account_id=account_id, references=references)
-    return stored
+    return stored, set(found[1])
 
 
 def _parameters(group: _Group, rows: Sequence[_Row]) -> dict[str, str]:

@@ -30,7 +30,7 @@ from orders.reconciliation.open_orders import sync_open_orders
 from orders.reconciliation.questions import complete_fills
 from orders.recording.attempts import attempt_of
 from orders.recording.breaks import open_account_break
-from orders.recording.together import apply_reports_together
+from orders.recording.together import Recorded, apply_reports_together
 
 log = structlog.get_logger(__name__)
 
@@ -124,8 +124,8 @@ class StreamApplier:
     def apply_together(self, events: Sequence[ExecutionReport | BalancesEvent]) -> list[int]:
         """Apply waiting events: the orders in one transaction, then the balances in another.
 
-        The orders come first, because a balance ends the reservations of the orders before it.
-        If the balance came first, alone the next balance or the sweep would end them.
+        The orders come first, because a balance ends the reservations of the orders before it. A
+        balance before them may be of the same millisecond and lack their money, so it ends none.
         Return the places of the events that must be applied alone, in order. If it is any order,
         then so must all balances.
         """
@@ -135,23 +135,28 @@ class StreamApplier:
         balances = [
             (at, event) for at, event in enumerate(events) if isinstance(event, BalancesEvent)
         ]
-        done = self._record_together([event for _, event in orders]) if orders else set()
-        left = [at for place, (at, _) in enumerate(orders) if place not in done]
+        recorded = self._record_together([event for _, event in orders]) if orders else Recorded()
+        left = [at for place, (at, _) in enumerate(orders) if place not in recorded.places]
         if left:
             return sorted(left + [at for at, _ in balances])
         if balances:
-            apply_balances_in_turn(self._account, [event.balances for _, event in balances])
+            handed_over = {key: orders[place][0] for key, place in recorded.handed_over.items()}
+            apply_balances_in_turn(
+                self._account,
+                [event.balances for _, event in balances],
+                spare=[{key for key, by in handed_over.items() if by > at} for at, _ in balances],
+            )
         self._note_event(events[-1].event_at)
         return []
 
-    def _record_together(self, events: Sequence[ExecutionReport]) -> set[int]:
-        """Record the plain reports among these. Return their places."""
+    def _record_together(self, events: Sequence[ExecutionReport]) -> Recorded:
+        """Record the plain reports among these."""
         reports = [event.report for event in events]
         try:
             return apply_reports_together(self._account, reports, actor="stream")
         except Exception as error:  # noqa: BLE001  applied alone, only the bad one fails again
             log.warning("events_not_shared", count=len(reports), error=type(error).__name__)
-            return set()
+            return Recorded()
 
     def _apply_order(self, event: ExecutionReport) -> Order:
         report = event.report

@@ -27,6 +27,7 @@ def main() -> None:
     django.setup()
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from orders.recording.together import Recorded
     from orders.stream.apply import StreamApplier
     from orders.stream.listener import listen_forever
 
@@ -58,10 +59,10 @@ def main() -> None:
         stamp([event])
         return order
 
-    def stamp_events(account: StreamApplier, events: Sequence[Any]) -> set[int]:
+    def stamp_events(account: StreamApplier, events: Sequence[Any]) -> Recorded:
         first.at = 0
         done = apply_orders(account, events)
-        stamp([events[place] for place in sorted(done)])
+        stamp([events[place] for place in sorted(done.places)])
         return done
 
     BaseDatabaseWrapper._commit = stamp_commit  # type: ignore[attr-defined]

@@ -301,7 +301,7 @@ def test_follow__an_order_that_another_process_changed_is_read_again(
     def late(account_id: int, group: Any, rows_: Any) -> Any:
         Order.objects.filter(pk=orders[0].pk).update(version=F("version") + 1, strategy="theirs")
         stored = store(account_id, group, rows_)
-        taken.append(len(stored))
+        taken.append(len(stored[0]))
         return stored
 
     monkeypatch.setattr(together, "_store", late)
@@ -349,6 +349,28 @@ def test_follow__canceled_orders_free_their_money_together(
     assert (alone, statuses()) == ([], {"i-0": "CANCELED", "i-1": "CANCELED"})
     assert not Reservation.objects.exists()
     assert Balance.objects.get(asset="USDT").reserved == 0
+
+
+@pytest.mark.django_db
+def test_apply_together__a_balance_before_the_report_of_an_order_keeps_its_money_reserved(
+    owner: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    """It may be of the same millisecond, and lack the money that the order has taken since."""
+    first = submit("i-0")
+    exchange.lose_answer("place", executed=True)
+    order = submit("i-1")
+    live, now = StreamApplier(owner), clock.now_ms()
+    before = [
+        trade_of(first, 1, "0.02"),
+        balances(now, USDT="90000"),
+        report_of(order, i=701, O=now),
+    ]
+    assert live.apply_together(before) == []
+    assert Reservation.objects.get().due_at == from_ms(now)
+    assert Balance.objects.get(asset="USDT").reserved == D(4000)
+    after = [balances(now, USDT="86000"), trade_of(first, 2, "0.04")]
+    assert live.apply_together(after) == []
+    assert not Reservation.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
