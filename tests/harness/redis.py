@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from backoffice.local import embedded
+
+#: The name of the suite's own connection, which stays open.
+OF_SUITE = "suite"
 
 
 class TestRedis:
@@ -24,14 +28,14 @@ class TestRedis:
         self.server = embedded.RedisServer(
             directory, port=self._reservation.getsockname()[1], keep_data=False
         )
-        self._own = self.client()
+        self._own = self.client(client_name=OF_SUITE)
 
     @property
     def url(self) -> str:
         return self.server.url
 
-    def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, decode_responses=True)
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis.from_url(self.url, decode_responses=True, **options)
 
     def start(self) -> None:
         if self.server.process is None:
