@@ -47,7 +47,7 @@ def read_by_settings() -> dict[str, ast.expr]:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id="env")),
                 args=[ast.Constant(value=str(name))],
-                keywords=[ast.keyword(arg="default", value=default)],
+                keywords=[ast.keyword(arg="default", value=default), *_],
             ):
                 found[name] = default
     return found
