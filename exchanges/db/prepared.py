@@ -7,8 +7,9 @@ own pipeline sends each of them by itself, which takes half as long again as all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -92,26 +93,26 @@ class _Cursor:
     def _run(self, statements: _Statements, *, begin: bool) -> None:
         pgconn = self._own.pgconn
         commands: list[tuple[_Command, str, bytes]] = []  # with the text and name of its statement
+        sends: list[Callable[[], None]] = []
         fresh: dict[str, bytes] = {}
+        if begin:
+            sends.append(partial(pgconn.send_query_params, b"BEGIN", None))
+            commands.append((_Command.OTHER, "", b""))
+        for sql, parameters in self._wanted:
+            name, text = statements.prepare(sql) if sql not in fresh else (fresh[sql], None)
+            if text is not None:
+                fresh[sql] = name
+                sends.append(partial(pgconn.send_prepare, name, text))
+                commands.append((_Command.PREPARE, sql, name))
+            sends.append(partial(pgconn.send_query_prepared, name, parameters))
+            commands.append((_Command.RUN, sql, name))
+        if self._commit:
+            sends.append(partial(pgconn.send_query_params, b"COMMIT", None))
+            commands.append((_Command.OTHER, "", b""))
         try:
             with self._own.lock:
                 pgconn.enter_pipeline_mode()
-                if begin:
-                    pgconn.send_query_params(b"BEGIN", None)
-                    commands.append((_Command.OTHER, "", b""))
-                for sql, parameters in self._wanted:
-                    name, text = statements.prepare(sql) if sql not in fresh else (fresh[sql], None)
-                    if text is not None:
-                        fresh[sql] = name
-                        pgconn.send_prepare(name, text)
-                        commands.append((_Command.PREPARE, sql, name))
-                    pgconn.send_query_prepared(name, parameters)
-                    commands.append((_Command.RUN, sql, name))
-                if self._commit:
-                    pgconn.send_query_params(b"COMMIT", None)
-                    commands.append((_Command.OTHER, "", b""))
-                pgconn.pipeline_sync()
-                results = self._own.wait(_results(pgconn))
+                results = self._own.wait(_results(pgconn, sends))
                 pgconn.exit_pipeline_mode()
         except BaseException:
             # Interrupted in the middle of an answer: nothing else can be read from it.
@@ -166,8 +167,14 @@ class _Statements:
 _statements: WeakKeyDictionary[psycopg.Connection[Any], _Statements] = WeakKeyDictionary()
 
 
-def _results(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    """Send the waiting commands, and return the results of all up to the pipeline's end."""
+def _results(pgconn: PGconn, sends: Sequence[Callable[[], None]]) -> PQGen[list[PGresult]]:
+    """Send the commands, and return the results of all up to the pipeline's end.
+
+    Nothing is on its way before the connection begins to wait.
+    """
+    for send in sends:
+        send()
+    pgconn.pipeline_sync()
     while pgconn.flush():
         if (yield Wait.RW) & Ready.R:
             pgconn.consume_input()

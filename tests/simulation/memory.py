@@ -17,6 +17,7 @@ _MINUS_INFINITY = float("-inf")
 #: Name of what a process remembers, what it is at the start, and every place that holds it.
 REMEMBERED: tuple[tuple[Callable[[], Any], tuple[str, ...]], ...] = (
     (dict, ("exchanges.binance.server_clock:_clocks",)),
+    (dict, ("exchanges.binance.page_lengths:_longest",)),
     (dict, ("exchanges.limits.sizes:_known",)),
     (dict, ("exchanges.limits.budget:_stops",)),
     (dict, ("exchanges.limits.budget:_known_counts",)),

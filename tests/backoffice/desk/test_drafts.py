@@ -414,7 +414,7 @@ def test_a_wider_rule__never_waits_and_a_narrower_one_does(demo: ExchangeAccount
     ):
         boss.post(f"{RULES}{rule.pk}/change/", {**wide, **narrow, **CONFIRMED})
         rule.refresh_from_db()
-        assert str(rule) == f"order {demo} > {rule.notional_above}"
+        assert str(rule) == f"order {demo} > 8"
     assert ChangeDraft.objects.count() == 5
 
 

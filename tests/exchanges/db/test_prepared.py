@@ -128,3 +128,23 @@ def test_execute_all__an_error_stores_nothing_and_spoils_no_later_message() -> N
     with pytest.raises(IntegrityError), transaction.atomic():
         execute_all([(add, [2]), (add, [1]), (add, [3])], then_commit=True)
     assert execute_all([(SELECT, [1]), (SELECT, [2]), (add, [3])]) == [("one",), None, (3,)]
+
+
+def test_execute__has_sent_nothing_before_the_connection_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The simulation switches to another process there, which must find nothing done yet."""
+    execute(SELECT, [1])
+
+    def ended(*_: object, **__: object) -> None:
+        # The server does what it has got before it reads the end.
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection.connection, "wait", ended)
+    with pytest.raises(KeyboardInterrupt):
+        execute(f"INSERT INTO {TABLE} VALUES ($1, 'two') RETURNING id", [2], then_commit=True)
+    connection.close()
+    with transaction.atomic():
+        run(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")  # after whatever is under way
+        assert execute(SELECT, [2]) is None

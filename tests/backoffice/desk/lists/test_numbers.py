@@ -116,7 +116,9 @@ def test_order_list__shows_numbers_on_the_grid_and_every_digit_on_hover(boss: Cl
         filled_quantity=D("0.001"),
         average_price=D("19999.987654321098765432"),
     )
-    for address in ("/admin/orders/order/", f"/admin/orders/order/{order.pk}/change/"):
+    columns = "quantity_number,price_number,filled_quantity_number,average_price_number"
+    listing = f"/admin/orders/order/?columns={columns}"
+    for address in (listing, f"/admin/orders/order/{order.pk}/change/"):
         html = boss.get(address).content.decode()
         for text in (">0.00300<", ">20000.00<", ">0.00100<", ">19999.99<"):
             assert text in html, (address, text)
