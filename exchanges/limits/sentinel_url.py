@@ -19,7 +19,7 @@ _FORM = "sentinel://one:26379,two:26379,three:26379/0?master_name=mymaster"
 _PORT = 26379
 _HOST = re.compile(r"(?P<host>[A-Za-z0-9_.-]+)(:(?P<port>[0-9]{1,5}))?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_OWN = {"sentinel_username": "username", "sentinel_password": "password"}
+_OWN = {"sentinel_username": "username", "sentinel_password": "password"}  # nosec B105: names
 _SENTINEL_ANSWERS_WITHIN = 1.0
 
 
