@@ -9,6 +9,7 @@ import pytest
 from celery import current_app
 from django.core.management import get_commands
 
+from backoffice.local.run import SEND_ORDERS
 from exchanges.models import Environment, ExchangeAccount
 from orders.models import Order
 from orders.states import CLOSED, IN_FLIGHT, LOCAL, OPEN, TRANSITIONS, OrderStatus
@@ -113,6 +114,11 @@ def test_changelog__has_a_dated_section_for_the_version() -> None:
     assert sections[0] == ("Unreleased", "")
     assert sections[1][0] == version
     assert all(re.fullmatch(r" - \d{4}-\d{2}-\d{2}", date) for _, date in sections[1:])
+
+
+def test_readme__sends_orders_as_the_demo_says() -> None:
+    """With several accounts, the command without one only asks for it."""
+    assert f"\n    {SEND_ORDERS}\n" in read("README.md")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/operations.md", "docs/bots.md"])

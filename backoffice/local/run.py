@@ -206,11 +206,15 @@ def _answers(url: str) -> bool:
         return False
 
 
+SEND_ORDERS = (
+    f".venv/bin/python manage.py send_orders examples/orders.csv --account {demo.ACCOUNT} --wait"
+)
+
+
 def welcome(addresses: Addresses, seconds: float) -> str:
     logins = "\n".join(
         f"    {login.name:<8} {login.password:<16} {login.may}" for login in demo.read_logins(VAR)
     )
-    send_orders = ".venv/bin/python manage.py send_orders examples/orders.csv"
     return f"""
 The back office is ready ({seconds:.0f} s).
 
@@ -220,7 +224,7 @@ The back office is ready ({seconds:.0f} s).
   Health     {addresses.web_url}/readyz, {addresses.web_url}/metrics
   Logs       var/log/
   Orders     demo bots send some for three accounts; send more from another terminal:
-             {send_orders} --account {demo.ACCOUNT} --wait
+             {SEND_ORDERS}
 
 Ctrl-C stops everything. The data stays in var/; `make run` continues with it.
 """
