@@ -98,18 +98,19 @@ def main() -> int:
                 targets += report.simulator_targets(**speeds)
         finally:
             parts.close()
-    if options.only in (None, "tracking"):
-        tracking = measure_tracking(say)
-        targets += report.tracking_targets(tracking)
-    if options.only in (None, "desk"):
-        desk = measure_desk(say, options.desk_orders)
-        targets += report.desk_targets(desk)
+    # Printed at once, so that a later part that fails doesn't take these figures with it.
     if check is not None:
         say(f"\nMedian milliseconds of each part of an order's way\n{report.stage_text(cells)}")
         say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
     if steps:
         lines = (f"  {name:<40} {ms:6.2f} ms" for name, ms in steps.items())
         say("\nFloors, p50, back to back\n" + "\n".join(lines))
+    if options.only in (None, "tracking"):
+        tracking = measure_tracking(say)
+        targets += report.tracking_targets(tracking)
+    if options.only in (None, "desk"):
+        desk = measure_desk(say, options.desk_orders)
+        targets += report.desk_targets(desk)
     say("\nTargets\n" + "\n".join(target.line() for target in targets))
     more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
     more |= {"floors_ms": steps, "stages": report.stages_json(cells)}

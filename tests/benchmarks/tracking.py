@@ -8,6 +8,7 @@ listener, and the orchestrator's worker.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -25,6 +27,8 @@ from celery import Celery
 from backoffice.local.embedded import RedisServer, free_port
 from backoffice.local.postgres import PostgresServer
 from backoffice.local.run import WORKER_OPTIONS
+from exchanges.simulator.engine.default_symbols import DEFAULT_SYMBOLS
+from exchanges.simulator.engine.symbol_spec import SymbolSpec
 from tests.benchmarks import STAMPS_FILE
 from tests.benchmarks.figures import cpu_seconds
 from tests.benchmarks.told import QUEUE, TASK
@@ -108,6 +112,12 @@ def measure_tracking(say: Say) -> Tracking:
     return result
 
 
+def _unlimited(spec: SymbolSpec) -> dict[str, Any]:
+    info = spec.exchange_info(spec.status)
+    info["filters"] = [row for row in info["filters"] if row["filterType"] != "MAX_NUM_ORDERS"]
+    return info
+
+
 class _Parts:
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self._directory, self._stack = directory, stack
@@ -143,9 +153,11 @@ class _Parts:
     # -- setting up
 
     def _exchange(self, name: str) -> Simulator:
-        exchange = Simulator(self._directory, options=_EXCHANGE_OPTIONS, name=f"exchange-{name}")
-        argv = exchange.child.argv
-        argv[argv.index("exchanges.simulator")] = "tests.benchmarks.wide_simulator"
+        # The default symbols without the filter that allows 200 open orders.
+        symbols = self._directory / "symbols.json"
+        symbols.write_text(json.dumps([_unlimited(spec) for spec in DEFAULT_SYMBOLS]))
+        options = (*_EXCHANGE_OPTIONS, "--symbols", str(symbols))
+        exchange = Simulator(self._directory, options=options, name=f"exchange-{name}")
         self._stack.callback(exchange.stop)
         exchange.start()
         return exchange
