@@ -66,6 +66,7 @@ from backoffice.desk.order_page.next_step import next_step
 from backoffice.desk.order_page.quality import quality_of
 from backoffice.desk.order_page.timeline import timeline_of
 from backoffice.desk.pages.order_by_hand import place_by_hand
+from backoffice.desk.reasons import shown_reason
 from backoffice.desk.verbs.ask_now import AskVerb, may_be_asked
 from backoffice.desk.verbs.cancel_orders import cancel_each
 from backoffice.desk.verbs.declare_lost import LostVerb, may_be_lost
@@ -367,7 +368,7 @@ class OrderAdmin(
 
 
 def _reason_of(order: Order) -> str:
-    text = str(order.reason or order.reason_code)
+    text = shown_reason(str(order.reason or order.reason_code))
     if order.cancel_requested_at and order.status not in states.CLOSED:
         requested = _("cancel requested")
         return f"{requested}. {text}" if text else requested

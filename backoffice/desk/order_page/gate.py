@@ -10,6 +10,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from backoffice.desk.lists.columns import duration
+from backoffice.desk.reasons import shown_reason
 from exchanges.types import plain
 from orders.models import EventType, ExchangeOrder, Order, OrderEvent
 
@@ -43,7 +44,8 @@ def _text(event: OrderEvent) -> str:
     if event.event_type == EventType.CLAIMED:
         return _("passed, and claimed for sending")
     details: dict[str, Any] = event.details if isinstance(event.details, dict) else {}
-    reason = " ".join(str(details[name]) for name in ("code", "reason") if details.get(name))
+    words = (details.get("code"), shown_reason(str(details.get("reason") or "")))
+    reason = " ".join(str(word) for word in words if word)
     name = EventType(event.event_type).label
     return f"{name}: {reason}" if reason else str(name)
 

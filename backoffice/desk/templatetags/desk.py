@@ -14,9 +14,11 @@ from backoffice.desk.lists import columns
 from backoffice.desk.lists.columns import STATUS_COLORS
 from backoffice.desk.lists.grids import attach_grids
 from backoffice.desk.pages.tour import tour_of
+from backoffice.desk.reasons import shown_reason
 from orders.models import Order, OrderEvent, Status
 
 register = template.Library()
+register.filter(shown_reason)
 
 
 @register.filter

@@ -15,6 +15,7 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from backoffice.desk.mixins import Line, ReasonVerb
+from backoffice.desk.reasons import shown_reason
 from backoffice.people.four_eyes import maker_of, may_check
 from backoffice.people.step_up import requires_recent_factor
 from exchanges.types import plain
@@ -102,7 +103,7 @@ def _figures(order: Order) -> str:
     words += [
         f"{name} {plain(value)}" for name in AMOUNTS if (value := getattr(order, name)) is not None
     ]
-    return ", ".join([" ".join(words), order.reason])
+    return ", ".join([" ".join(words), shown_reason(order.reason)])
 
 
 def _do(request: HttpRequest, order: Order, reason: str, *, is_release: bool) -> bool:

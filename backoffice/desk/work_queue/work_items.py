@@ -18,6 +18,7 @@ from backoffice.desk.key_age import due_keys, due_since, has_expired, is_due, ke
 from backoffice.desk.lists.columns import duration
 from backoffice.desk.models import WorkItem
 from backoffice.desk.order_page.next_step import next_step
+from backoffice.desk.reasons import shown_reason
 from backoffice.desk.work_queue.evidence import Evidence, evidence_of
 from backoffice.duty_states import AGE, longest_age
 from backoffice.people.drafts import drafts_of, waiting_drafts
@@ -234,7 +235,7 @@ def _held(row: Order, page: str) -> Waiting:
         since=row.created_at,
         severity=Severity.HIGH,
         address=page,
-        advice=f"{row.reason}. {next_step(row).text}",
+        advice=f"{shown_reason(row.reason)}. {next_step(row).text}",
         decisions=[Decision(gettext_lazy("Release or reject it"), page)],
         ends_at=row.place_by,
     )

@@ -89,9 +89,8 @@ def test_catalog__is_compiled_from_the_committed_source() -> None:
 
 def test_catalog__keeps_the_placeholders() -> None:
     for msgid, text in source_pairs():
-        assert set(re.findall(r"%\(\w+\)[sd]", msgid)) == set(re.findall(r"%\(\w+\)[sd]", text)), (
-            msgid
-        )
+        fields = r"%\(\w+\)[sd]|\{\w+\}"
+        assert set(re.findall(fields, msgid)) == set(re.findall(fields, text)), msgid
 
 
 @pytest.mark.django_db
