@@ -219,6 +219,7 @@ EXCHANGE_STREAM_LONGEST_PAUSE_SECONDS = env.seconds(
 )
 SYNC_INTERVAL_SECONDS = env.seconds("SYNC_INTERVAL_SECONDS", default=15)
 SYNC_INTERVAL_STREAMING_SECONDS = env.seconds("SYNC_INTERVAL_STREAMING_SECONDS", default=60)
+MID_INTERVAL_SECONDS = env.seconds("MID_INTERVAL_SECONDS", default=5)
 RECONCILE_AT_START = env.bool("RECONCILE_AT_START", default=True)
 RESOLVE_INTERVAL_SECONDS = env.seconds("RESOLVE_INTERVAL_SECONDS", default=2)
 PLACE_WITHIN_SECONDS = env.seconds("PLACE_WITHIN_SECONDS", default=30)
@@ -324,6 +325,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "apply-halt-rules": _every("orders.apply_halt_rules", 5),
     "sync-accounts": _every("orders.sync_accounts", SYNC_INTERVAL_SECONDS),
     "reconcile-accounts": _every("orders.reconcile_accounts", 900),
+    "refresh-mids": _every("orders.refresh_mids", MID_INTERVAL_SECONDS),
     "refresh-positions": _every("orders.refresh_positions", 60),
     "sync-instruments": _every("exchanges.sync_all_instruments", 3600),
     "read-keys": _every("exchanges.read_keys", 3600),

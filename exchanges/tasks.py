@@ -13,6 +13,7 @@ from exchanges.db.duty_runs import stamp_run
 from exchanges.duties import queue_duty, repeated
 from exchanges.errors import GatewayError
 from exchanges.mirror import api_keys, balances, instruments
+from exchanges.mirror.environments import one_of_each_environment
 from exchanges.models import Environment, ExchangeAccount
 
 # How often beat enqueues the reading of all environments.
@@ -82,9 +83,7 @@ def sync_all_instruments() -> dict[str, int]:
 
     All accounts of an environment have the same instruments.
     """
-    chosen: dict[tuple[str, str], str] = {}
-    for account in ExchangeAccount.objects.filter(is_enabled=True):
-        chosen.setdefault((account.exchange, account.environment), account.name)
-    for name in chosen.values():
+    names = one_of_each_environment()
+    for name in names:
         sync_instruments.apply_async((name,), **repeated(INSTRUMENTS_SECONDS))
-    return {"environments": len(chosen)}
+    return {"environments": len(names)}

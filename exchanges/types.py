@@ -267,6 +267,14 @@ class Candle:
 
 
 @dataclass(frozen=True, slots=True)
+class BidAsk:
+    """The best bid and the best ask of one symbol, both above zero and not crossed."""
+
+    bid: Decimal
+    ask: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class TradeReport:
     """The last trade on a symbol, by any account."""
 

@@ -18,8 +18,9 @@ from exchanges import clock
 from exchanges.duties import HandOver, repeated
 from exchanges.errors import GatewayError
 from exchanges.limits import counters
+from exchanges.mirror.environments import one_of_each_environment
 from exchanges.models import ExchangeAccount
-from orders import asking, auto_halt, reading_slots, services, sweep
+from orders import asking, auto_halt, mids, reading_slots, services, sweep
 from orders.accounts import account_named
 from orders.intents import (
     FIELDS,
@@ -337,6 +338,21 @@ def read_history(account: str) -> dict[str, int]:
     owner = account_named(account)
     with stopping_refused(owner):
         return histories.read_history(owner)
+
+
+@shared_task(name="orders.refresh_mids")
+def refresh_mids() -> dict[str, int]:
+    """Enqueue a reading of bids and asks for each environment in use."""
+    names = one_of_each_environment()
+    for name in names:
+        refresh_mids_of.apply_async((name,), **repeated(settings.MID_INTERVAL_SECONDS))
+    return {"environments": len(names)}
+
+
+@shared_task(name="orders.refresh_mids_of", **_READS)
+def refresh_mids_of(account: str) -> dict[str, int]:
+    """Read the best bids and asks of an environment, through this account or another one."""
+    return mids.refresh_mids(account_named(account))
 
 
 @shared_task(name="orders.refresh_positions")

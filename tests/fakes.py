@@ -59,6 +59,11 @@ METHODS = {
     "public_get_aggtrades": ("GET", "/api/v3/aggTrades", "fetch_last_trade"),
     "public_get_klines": ("GET", "/api/v3/klines", "fetch_candles"),
     "public_get_ticker_price": ("GET", "/api/v3/ticker/price", "fetch_last_prices"),
+    "public_get_ticker_bookticker": (
+        "GET",
+        "/api/v3/ticker/bookTicker",
+        "fetch_bids_and_asks",
+    ),
     "public_get_time": ("GET", "/api/v3/time", "fetch_time"),
 }
 SECRET = "fake-secret"

@@ -33,6 +33,7 @@ _COSTS = {
     "fetch_amendments": _Cost(Priority.STATUS, 4),
     "fetch_trades": _Cost(Priority.HISTORY, 20, 5, "orderId"),
     "fetch_account": _Cost(Priority.STATUS, 20),
+    "fetch_bids_and_asks": _Cost(Priority.HISTORY, 4),
     "fetch_candles": _Cost(Priority.HISTORY, 2),
     "fetch_instruments": _Cost(Priority.HISTORY, 20),
     "fetch_key_permissions": _Cost(Priority.STATUS, 1),

@@ -14,7 +14,6 @@ and, unlike ccxt's asynchronous client, never send a DELETE twice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -29,12 +28,7 @@ from exchanges.binance.endpoint_costs import limits_request, limits_response
 from exchanges.binance.http import Sender, Wire
 from exchanges.binance.json_fields import Malformed
 from exchanges.binance.page_lengths import may_go_on
-from exchanges.binance.parameters import (
-    error_of,
-    expected,
-    order_parameters,
-    present,
-)
+from exchanges.binance.parameters import error_of, expected, listed, order_parameters, present
 from exchanges.binance.server_clock import clock_of
 from exchanges.credentials import Account, Credentials
 from exchanges.errors import GatewayError, NotSent, OutcomeUnknown
@@ -45,6 +39,7 @@ from exchanges.limits.budget import Permit
 from exchanges.types import (
     AccountReport,
     Amendment,
+    BidAsk,
     CallKind,
     Candle,
     FillReport,
@@ -307,29 +302,35 @@ class Gateway:
         """Fetch trading rules and limits, of these symbols or of all (4 MB on the live
         exchange).
         """
-        wanted = (
-            {}
-            if symbols is None
-            else {"symbols": json.dumps(symbols, separators=(",", ":"), ensure_ascii=False)}
-        )
         return self._ask(
             "fetch_instruments",
             CallKind.READ,
             "public_get_exchangeinfo",
-            {**wanted, "showPermissionSets": "false"},
+            present(symbols=listed(symbols), showPermissionSets="false"),
             messages.exchange_info,
         )
 
     def fetch_last_prices(self, symbols: list[str]) -> dict[str, Decimal]:
-        """Fetch the price of the last trade of each symbol. An unknown symbol fails the whole
-        call.
-        """
+        """Fetch each symbol's last traded price. An unknown symbol fails the whole call."""
         return self._ask(
             "fetch_last_prices",
             CallKind.READ,
             "public_get_ticker_price",
-            {"symbols": json.dumps(sorted(symbols), separators=(",", ":"), ensure_ascii=False)},
+            present(symbols=listed(sorted(symbols))),
             messages.last_prices,
+        )
+
+    def fetch_bids_and_asks(self, symbols: list[str] | None = None) -> dict[str, BidAsk]:
+        """Fetch the best bid and ask of these symbols, or of all, which costs the same weight.
+
+        An unknown symbol fails the whole call.
+        """
+        return self._ask(
+            "fetch_bids_and_asks",
+            CallKind.READ,
+            "public_get_ticker_bookticker",
+            present(symbols=listed(symbols)),
+            messages.bids_and_asks,
         )
 
     # how

@@ -36,6 +36,7 @@ from exchanges.types import (
     AccountReport,
     Amendment,
     BalanceReport,
+    BidAsk,
     Candle,
     FillReport,
     KeyPermissions,
@@ -293,6 +294,22 @@ def last_prices(body: Any) -> dict[str, Decimal]:
         return row.text("symbol"), row.figure("price")
 
     return dict(read_rows(body, "ticker/price", read, named_by("symbol")))
+
+
+def bids_and_asks(body: Any) -> dict[str, BidAsk]:
+    """Read the best bid and ask by symbol. A symbol whose row can't be read has none.
+
+    Neither has one whose book lacks a side, for which the exchange writes zero.
+    """
+
+    def read(row: JsonObject) -> tuple[str, BidAsk]:
+        symbol = row.name_text("symbol", SYMBOL_WIDTH)
+        bid, ask = row.figure("bidPrice"), row.figure("askPrice")
+        if not 0 < bid <= ask:
+            raise Malformed(f"no bid below an ask: {bid} and {ask}")
+        return symbol, BidAsk(bid, ask)
+
+    return dict(read_rows(body, "ticker/bookTicker", read, named_by("symbol")))
 
 
 def server_time(body: Any) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from exchanges.binance import messages
 from exchanges.binance.error_table import error_for
 from exchanges.binance.http import HttpResult
@@ -11,6 +14,13 @@ from exchanges.types import CallKind, OrderReport
 
 def present(**parameters: str | int | None) -> dict[str, str]:
     return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+def listed(symbols: Sequence[str] | None) -> str | None:
+    """Return symbols as Binance takes a list. None stands for all of them."""
+    if symbols is None:
+        return None
+    return json.dumps([*symbols], separators=(",", ":"), ensure_ascii=False)
 
 
 def order_parameters(

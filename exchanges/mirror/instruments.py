@@ -16,6 +16,7 @@ from exchanges.db.leases import acquire, do_once, holder_name
 from exchanges.errors import GatewayError, NotSent, OrderRejected
 from exchanges.instrument_rules import InstrumentRules
 from exchanges.limits.sizes import store_rate_limits
+from exchanges.mirror.environments import others_of_environment
 from exchanges.mirror.readings import was_read
 from exchanges.models import ExchangeAccount, Instrument, Lease
 
@@ -62,11 +63,8 @@ def sync_instruments_by_any(account: ExchangeAccount) -> dict[str, int]:
     All accounts of an environment have the same instruments. Raise the first account's error if
     none of them gets an answer.
     """
-    others = ExchangeAccount.objects.filter(
-        exchange=account.exchange, environment=account.environment, is_enabled=True
-    )
     first_error: GatewayError | None = None
-    for one in [account, *others.exclude(pk=account.pk)]:
+    for one in [account, *others_of_environment(account)]:
         try:
             return sync_instruments(one)
         except GatewayError as error:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from exchanges.models.accounts import AccountSync, Environment, ExchangeAccount, TradingState
 from exchanges.models.duties import DutyRun
 from exchanges.models.halts import ScopedHalt, TradingHalt
-from exchanges.models.instruments import Instrument, LastPrice, SymbolCatchUp, instrument_rules
+from exchanges.models.instruments import (
+    Instrument,
+    LastPrice,
+    MidPrice,
+    SymbolCatchUp,
+    instrument_rules,
+)
 from exchanges.models.leases import Lease, LeaseChange
 from exchanges.models.limits import CALL_KIND_LABELS, BreakerChange, BreakerHold, RateLimits
 from exchanges.models.money import Balance, Reservation
@@ -25,6 +31,7 @@ __all__ = [
     "LastPrice",
     "Lease",
     "LeaseChange",
+    "MidPrice",
     "RateLimits",
     "Reservation",
     "ScopedHalt",

@@ -1,4 +1,4 @@
-"""Store the symbols with their rules, last prices and how far their history was read."""
+"""Store the symbols with their rules and prices, and how far their history was read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from exchanges import clock
 from exchanges.fields import ExactDecimalField
 from exchanges.instrument_rules import InstrumentRules
+from exchanges.known_prices import KnownPrice, PriceSource, mid_of
 from exchanges.models.accounts import Environment, ExchangeAccount
 
 
@@ -99,6 +100,36 @@ class LastPrice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.price}"
+
+    @property
+    def known(self) -> KnownPrice:
+        return KnownPrice(self.price, self.traded_at, PriceSource.LAST_TRADE)
+
+
+class MidPrice(models.Model):
+    """The best bid and ask of a symbol at the time of our last query."""
+
+    exchange = models.CharField(max_length=32)
+    environment = models.CharField(max_length=16, choices=Environment)
+    symbol = models.CharField(max_length=32)
+    bid = ExactDecimalField()
+    ask = ExactDecimalField()
+    asked_at = models.DateTimeField(help_text="When we asked for them, by our clock.")
+
+    class Meta:
+        constraints: ClassVar = [
+            # Also the index behind the gate's look-up.
+            models.UniqueConstraint(
+                fields=["exchange", "environment", "symbol"], name="mid_price_unique_symbol"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.bid} {self.ask}"
+
+    @property
+    def known(self) -> KnownPrice:
+        return KnownPrice(mid_of(self.bid, self.ask), self.asked_at, PriceSource.MID)
 
 
 class SymbolCatchUp(models.Model):

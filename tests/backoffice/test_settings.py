@@ -73,6 +73,7 @@ BAD = {
     "PLACE_WITHIN_SECONDS": ["nan", "inf", "-1", "0", "30s", "1,5", "99999999999"],
     "SYNC_INTERVAL_SECONDS": ["0", "Infinity"],
     "RESOLVE_INTERVAL_SECONDS": ["0.0"],
+    "MID_INTERVAL_SECONDS": ["0", "often"],
     "LANGUAGE_CODE": ["klingon"],
     "LOG_LEVEL": ["LOUD"],
     "DEPLOYMENT_ID": ["", " ", "a\nb"],

@@ -20,6 +20,7 @@ from exchanges.errors import (
     OutcomeUnknown,
 )
 from exchanges.types import (
+    BidAsk,
     FillReport,
     OrderReport,
     OrderRequest,
@@ -508,6 +509,22 @@ def test_fetch_instruments__of_these_symbols_or_all(venue: Venue) -> None:
     assert "MARKET" in bitcoin.order_types
     venue.set_status(SYMBOL, "HALT")
     assert not venue.gateway.fetch_instruments([SYMBOL])[0].is_trading
+
+
+def test_fetch_bids_and_asks__of_these_symbols_or_all(venue: Venue) -> None:
+    """The book is empty but for one bid, so no symbol has both sides before the second order."""
+    place(venue)
+    assert venue.gateway.fetch_bids_and_asks([SYMBOL]) == {}
+    place(venue, client_order_id=f"{ID}-ask", side=Side.SELL, price=Decimal(60_000))
+    found = venue.gateway.fetch_bids_and_asks([SYMBOL, "ETHUSDT"])
+    assert found == {SYMBOL: BidAsk(Decimal(50_000), Decimal(60_000))}
+    assert venue.gateway.fetch_bids_and_asks() == found
+
+
+def test_fetch_bids_and_asks__an_unknown_symbol_is_refused(venue: Venue) -> None:
+    with pytest.raises(OrderRejected) as caught:
+        venue.gateway.fetch_bids_and_asks([SYMBOL, "NOSUCHCOIN"])
+    assert caught.value.code == -1121
 
 
 def test_fetch_instruments__an_unknown_symbol_is_refused(venue: Venue) -> None:

@@ -70,7 +70,10 @@ def places(message: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def mutated(draw: st.DrawFn, message: Any, *, most: int = 3) -> Any:
-    """Return a copy with some values replaced or removed, or with names added."""
+    """Return a copy with some values replaced or removed, or with names added.
+
+    A drawn list is copied: the strategy draws the same one again, and no message contains itself.
+    """
     message = copy.deepcopy(message)
     for _ in range(draw(st.integers(0, most))):
         path = draw(st.sampled_from(places(message)))
@@ -83,13 +86,13 @@ def mutated(draw: st.DrawFn, message: Any, *, most: int = 3) -> Any:
             owner = owner[step]
         verb = draw(st.sampled_from(("replace", "replace", "remove", "double", "add")))
         if verb == "replace":
-            owner[path[-1]] = draw(hostile)
+            owner[path[-1]] = copy.deepcopy(draw(hostile))
         elif verb == "remove":
             del owner[path[-1]]
         elif isinstance(owner, list):
-            owner.append(draw(hostile) if verb == "add" else copy.deepcopy(owner[path[-1]]))
+            owner.append(copy.deepcopy(draw(hostile) if verb == "add" else owner[path[-1]]))
         else:
-            owner[draw(st.text(max_size=8))] = draw(hostile)
+            owner[draw(st.text(max_size=8))] = copy.deepcopy(draw(hostile))
     return message
 
 

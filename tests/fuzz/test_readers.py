@@ -46,6 +46,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "exchange_info": messages.exchange_info,
     "last_trade": lambda body: messages.last_trade(body, symbol="BTCUSDT"),
     "last_prices": messages.last_prices,
+    "bids_and_asks": messages.bids_and_asks,
     "server_time": messages.server_time,
 }
 INTENT = {

@@ -204,6 +204,19 @@ def test_fetch_instruments__asks_for_these_symbols_without_a_key(
     assert "x-mbx-apikey" not in request.headers
 
 
+def test_fetch_bids_and_asks__asks_for_these_symbols_or_for_all(
+    server: RawServer, exchange: Gateway
+) -> None:
+    server.then(answer(200, []), answer(200, []))
+    assert exchange.fetch_bids_and_asks(["BTCUSDT", "币安人生USDT"]) == {}
+    assert exchange.fetch_bids_and_asks() == {}
+    named, every = server.received
+    assert named.path == every.path == "/api/v3/ticker/bookTicker"
+    assert named.parameters == {"symbols": '["BTCUSDT","币安人生USDT"]'}
+    assert every.parameters == {}
+    assert "x-mbx-apikey" not in named.headers
+
+
 def test_cancel__needs_an_id(exchange: Gateway) -> None:
     with pytest.raises(TypeError):
         exchange.cancel(symbol="BTCUSDT")

@@ -11,6 +11,7 @@ from exchanges.binance import json_fields, messages
 from exchanges.binance.gateway import Gateway
 from exchanges.binance.http import parsed
 from exchanges.models import Balance, Instrument
+from exchanges.types import BidAsk
 from orders.models import ExchangeOrder, Fill, Order
 from tests.exchanges.binance import binance_answers as binance
 from tests.exchanges.binance.gateway.test_errors import BAD_FIELDS
@@ -135,6 +136,29 @@ def test_last_prices__a_bad_row_costs_only_its_symbol(server: RawServer, exchang
     for bad in (7, None, {}, {"symbol": "ETHUSDT", "price": None}, {"symbol": "", "price": "1"}):
         server.then(answer(200, [bad, good]))
         assert exchange.fetch_last_prices(["BTCUSDT", "ETHUSDT"]) == {"BTCUSDT": Decimal(60_000)}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(7, None, {}),
+        {"symbol": "ETHUSDT", "bidPrice": None, "askPrice": "3000"},
+        {"symbol": "ETHUSDT", "bidPrice": "x", "askPrice": "3000"},
+        {"symbol": "ETHUSDT", "bidPrice": "-1", "askPrice": "3000"},
+        {"symbol": "X" * 33, "bidPrice": "1", "askPrice": "2"},
+        {"symbol": "ETHUSDT", "bidPrice": "0.00000000", "askPrice": "3000"},  # no bid
+        {"symbol": "ETHUSDT", "bidPrice": "3000", "askPrice": "0.00000000"},  # no ask
+        {"symbol": "ETHUSDT", "bidPrice": "3001", "askPrice": "3000"},
+    ],
+    ids=str,
+)
+def test_bids_and_asks__a_bad_row_costs_only_its_symbol(
+    server: RawServer, exchange: Gateway, bad: Any
+) -> None:
+    good = {"symbol": "BTCUSDT", "bidPrice": "59999.00000000", "askPrice": "60000.00000000"}
+    server.then(answer(200, [bad, good]))
+    found = exchange.fetch_bids_and_asks(["BTCUSDT", "ETHUSDT"])
+    assert found == {"BTCUSDT": BidAsk(Decimal(59_999), Decimal(60_000))}
 
 
 def test_orders__texts_are_cut_to_our_columns() -> None:
