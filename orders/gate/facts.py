@@ -20,6 +20,7 @@ from exchanges import clock
 from exchanges.db import prepared
 from exchanges.duties import HALT_RULES, SWEEP
 from exchanges.instrument_rules import InstrumentRules
+from exchanges.known_prices import KnownPrice, PriceSource, mid_of
 from exchanges.models import TradingHalt, instrument_rules
 from exchanges.types import Side
 from orders.gate.checks import TradingPermission
@@ -84,6 +85,9 @@ _COLUMNS = {
     "last_price": "p.price",
     "last_traded_at": "p.traded_at",
     "last_price_asked_at": "p.asked_at",
+    "bid": "m.bid",
+    "ask": "m.ask",
+    "mid_asked_at": "m.asked_at",
     "limits": f"({_LIMITS})",
     "scoped_halt": f"({_SCOPED_HALT})",
     "order_id": """(
@@ -123,6 +127,8 @@ SELECT {columns}
   LEFT JOIN orders_bookidentity k ON k.id = 1
   LEFT JOIN exchanges_lastprice p
     ON p.exchange = a.exchange AND p.environment = a.environment AND p.symbol = %s
+  LEFT JOIN exchanges_midprice m
+    ON m.exchange = a.exchange AND m.environment = a.environment AND m.symbol = %s
  WHERE h.id = 1 AND a.name = %s
    FOR SHARE OF h, a
 """
@@ -154,6 +160,7 @@ class GateSnapshot:
     reserved: Decimal
     caught_up_at: datetime | None
     last_trade: LastTrade | None
+    mid: KnownPrice | None
     limits: tuple[Limits, ...]
     order_id: UUID | None
     recovered_order_id: UUID | None
@@ -206,7 +213,10 @@ def _statement_for(
     strategy = intent.strategy
     own = (symbol, strategy, symbol, strategy, intent_id, recovered_as, noted, intent_id)
     rules = (symbol, strategy)
-    return _statement(intent.amounts.side), (*own, *rules, symbol, symbol, symbol, intent.account)
+    return _statement(intent.amounts.side), (
+        *(*own, *rules),
+        *(symbol, symbol, symbol, symbol, intent.account),
+    )
 
 
 def ensure_halt_row() -> None:
@@ -241,6 +251,7 @@ def _snapshot(values: Sequence[Any]) -> GateSnapshot:
         reserved=ZERO if row["reserved"] is None else row["reserved"],
         caught_up_at=row["caught_up_at"],
         last_trade=_last_trade(row),
+        mid=_mid(row),
         limits=_limits(row["limits"]),
         order_id=row["order_id"],
         recovered_order_id=row["recovered_order_id"],
@@ -272,6 +283,12 @@ def _last_trade(row: Mapping[str, Any]) -> LastTrade | None:
     if price is None or traded_at is None or asked_at is None:
         return None
     return LastTrade(price, traded_at, asked_at)
+
+
+def _mid(row: Mapping[str, Any]) -> KnownPrice | None:
+    if row["mid_asked_at"] is None:
+        return None
+    return KnownPrice(mid_of(row["bid"], row["ask"]), row["mid_asked_at"], PriceSource.MID)
 
 
 _WHOLE = frozenset(

@@ -290,9 +290,11 @@ class ExchangeOrder(Reloaded):
     )
     # Durations of the placement's stages, in microseconds: see `orders.stages`.
     stage_us = ArrayField(models.IntegerField(), null=True)
-    # The last trade that was known when the gate let the order pass, and when we asked for it.
+    # The price of the market that was known when the gate let the order pass, its time, and its
+    # `PriceSource`. Earlier versions stored the last trade, the time of the query, and no source.
     arrival_price = ExactDecimalField(null=True)
     arrival_price_at = models.DateTimeField(null=True)
+    arrival_price_source = models.CharField(max_length=16, blank=True, default="", db_default="")
     amended_client_order_id = models.CharField(
         _("amended client order ID"),
         max_length=64,

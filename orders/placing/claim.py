@@ -19,6 +19,7 @@ from django.db import IntegrityError, transaction
 from exchanges import clock
 from exchanges.db import batch_writes
 from exchanges.db.batch_writes import Insert, Write
+from exchanges.known_prices import KnownPrice, PriceSource, market_price
 from exchanges.mirror.reservations import reserve
 from exchanges.types import OrderRequest, plain
 from orders.amounts import AMOUNTS, OrderAmounts
@@ -226,7 +227,7 @@ def _attempt(
     context: ClaimContext,
     now: datetime,
 ) -> ExchangeOrder:
-    number, last = order.attempt + 1, facts.last_trade
+    number, arrival = order.attempt + 1, _arrival(facts, now)
     hashed = hash_for(
         environment=facts.environment, account=intent.account, intent_id=intent.intent_id
     )
@@ -243,9 +244,18 @@ def _attempt(
         sent_at=now,
         epoch=facts.epoch,
         stage_us=context.timer.microseconds(),
-        arrival_price=last.price if last else None,
-        arrival_price_at=last.asked_at if last else None,
+        arrival_price=arrival.price if arrival else None,
+        arrival_price_at=arrival.at if arrival else None,
+        arrival_price_source=str(arrival.source) if arrival else "",
     )
+
+
+def _arrival(facts: GateSnapshot, now: datetime) -> KnownPrice | None:
+    """Return the price of the market at this moment, as far as we know it."""
+    last, traded = facts.last_trade, None
+    if last is not None:
+        traded = KnownPrice(last.price, last.traded_at, PriceSource.LAST_TRADE)
+    return market_price(facts.mid, traded, now)
 
 
 def _claimed(order: Order, attempt: ExchangeOrder) -> dict[str, Any]:

@@ -1,16 +1,16 @@
-"""Test the stages of a placement, and the price that was known when it arrived."""
+"""Test the stages of a placement, and the price of the market that was known at its claim."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 
 from exchanges import clock
-from exchanges.models import ExchangeAccount, LastPrice
-from orders.models import ExchangeOrder
+from exchanges.models import ExchangeAccount, LastPrice, MidPrice
+from orders.models import ExchangeOrder, Order
 from orders.recording.apply import apply_report
 from orders.stages import Stage, StageReached, StageTimer, stages_of
 from tests.factories import ExchangeOrderFactory, OrderFactory
@@ -93,19 +93,65 @@ def test_stage_timer__a_stage_that_takes_hours_fits_its_column(
     assert timer.microseconds() == [2**31 - 1]
 
 
-def test_claim__stores_the_last_trade_that_the_gate_knew(
+def arrival_of(order: Order) -> tuple[Decimal | None, datetime | None, str]:
+    attempt = attempt_of(order)
+    return attempt.arrival_price, attempt.arrival_price_at, attempt.arrival_price_source
+
+
+def know_mid(age: timedelta) -> datetime:
+    """Let the mid be 60,001, as it was so long ago. Return the time."""
+    at = clock.now() - age
+    MidPrice.objects.update_or_create(
+        exchange="binance",
+        environment="simulator",
+        symbol="BTCUSDT",
+        defaults={"bid": Decimal(60_000), "ask": Decimal(60_002), "asked_at": at},
+    )
+    return at
+
+
+def test_claim__stores_the_last_trade_if_no_mid_is_known(
     demo: ExchangeAccount, exchange: FakeExchange
 ) -> None:
-    """A market order needs the price, so it is fetched. A limit order takes what is known."""
-    first = attempt_of(submit("i-1"))
-    assert (first.arrival_price, first.arrival_price_at) == (None, None)
-    second = attempt_of(submit("i-2", order_type="MARKET", price=None))
+    """A market order needs the price, so it is fetched. A limit order takes what is known.
+
+    The price is as old as the trade, however young our query is.
+    """
+    assert arrival_of(submit("i-1")) == (None, None, "")
+    second = submit("i-2", order_type="MARKET", price=None)
     last = LastPrice.objects.get(symbol="BTCUSDT")
-    assert (second.arrival_price, second.arrival_price_at) == (last.price, last.asked_at)
-    asked_at = clock.now() - timedelta(minutes=3)
-    LastPrice.objects.update(price=Decimal(60001), asked_at=asked_at)
-    third = attempt_of(submit("i-3"))
-    assert (third.arrival_price, third.arrival_price_at) == (Decimal(60001), asked_at)
+    assert arrival_of(second) == (last.price, last.traded_at, "last_trade")
+    traded_at = clock.now() - timedelta(minutes=3)
+    LastPrice.objects.update(price=Decimal(60_003), traded_at=traded_at, asked_at=clock.now())
+    assert arrival_of(submit("i-3")) == (Decimal(60_003), traded_at, "last_trade")
+
+
+def test_claim__stores_a_fresh_mid_with_its_time(
+    demo: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    asked_at = know_mid(timedelta(seconds=12))
+    assert arrival_of(submit("i-1")) == (Decimal(60_001), asked_at, "mid")
+    order = submit("i-2", order_type="MARKET", price=None)  # fetches a newer last trade
+    assert arrival_of(order) == (Decimal(60_001), asked_at, "mid")
+
+
+def test_claim__stores_the_newer_price_if_no_mid_is_fresh(
+    demo: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    order = submit("i-1", order_type="MARKET", price=None)
+    assert arrival_of(order)[2] == "last_trade"
+    know_mid(timedelta(minutes=2))
+    assert arrival_of(submit("i-2"))[2] == "last_trade"
+    LastPrice.objects.update(traded_at=clock.now() - timedelta(minutes=3), asked_at=clock.now())
+    assert arrival_of(submit("i-3"))[2] == "mid"
+
+
+def test_claim__takes_no_price_of_another_market(
+    demo: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    know_mid(timedelta())
+    MidPrice.objects.update(environment="testnet")
+    assert arrival_of(submit("i-1")) == (None, None, "")
 
 
 def test_apply_report__a_report_that_changes_nothing_costs_no_write_for_its_stages(
