@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from backoffice.desk.lists.market import Distance
 from backoffice.desk.lists.numbers import UNKNOWN, Grid
 from exchanges import clock
+from exchanges.known_prices import PriceSource
 from exchanges.models import Environment, ExchangeAccount, Instrument, StreamState, TradingState
 from exchanges.types import plain
 from orders.models import AttemptOutcome, Fill, Order, OrderEvent, ReconciliationBreak, Status
@@ -159,17 +160,23 @@ def filled_bar(order: Order) -> str:
 
 
 def distance_text(distance: Distance | None) -> str:
-    """Return a limit's distance from the last trade in percent, with the age of an old trade."""
+    """Return a limit's distance from the market in percent, with the age of an old price."""
     if distance is None:
         return EMPTY
-    hint = _("last trade %(price)s, %(age)s ago") % {
-        "price": plain(distance.last_price),
+    hint = _("%(source)s %(price)s, %(age)s ago") % {
+        "source": price_source(distance.known.source),
+        "price": plain(distance.known.price),
         "age": duration(distance.age),
     }
     old = "" if distance.is_fresh else format_html(" <small>{}</small>", duration(distance.age))
     return format_html(
         '<span class="desk-number" title="{}">{} %</span>{}', hint, f"{distance.percent:.2f}", old
     )
+
+
+def price_source(source: str) -> str:
+    """Return a price's source for people. Attempts of earlier versions have none."""
+    return _("mid") if source == PriceSource.MID else _("last trade")
 
 
 def duration(span: timedelta) -> str:

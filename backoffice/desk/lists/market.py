@@ -1,21 +1,24 @@
-"""Compare the limits of open orders with the last trade of their symbol."""
+"""Compare the limits of open orders with the market of their symbol."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from exchanges import clock
-from exchanges.models import LastPrice
+from exchanges.known_prices import KnownPrice, market_price
+from exchanges.models import LastPrice, MidPrice
 from exchanges.types import Side
 from orders import states
 from orders.models import Order
 
-#: An older last trade is shown with its age, because the market may have moved since.
+#: An older price is shown with its age, because the market may have moved since.
 FRESH = timedelta(seconds=60)
+
+_Market = tuple[str, str, str]  # exchange, environment, symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,11 @@ class Distance:
     """The percentage that the market must move until it reaches a limit. Below zero: beyond it."""
 
     percent: Decimal
-    last_price: Decimal
-    traded_at: datetime
+    known: KnownPrice
 
     @property
     def age(self) -> timedelta:
-        return clock.now() - self.traded_at
+        return max(clock.now() - self.known.at, timedelta())
 
     @property
     def is_fresh(self) -> bool:
@@ -36,7 +38,7 @@ class Distance:
 
 
 def attach_distances(rows: Iterable[Any]) -> None:
-    """Set `row.distance` of each open order with a limit, with one query for all rows.
+    """Set `row.distance` of each open order with a limit, with two queries for all rows.
 
     The rows come with `select_related("account")`. Others, and symbols without a price, get None.
     """
@@ -47,18 +49,25 @@ def attach_distances(rows: Iterable[Any]) -> None:
             open_rows.append(row)
     if not open_rows:
         return
-    prices = {
-        (one.exchange, one.environment, one.symbol): one
-        for one in LastPrice.objects.filter(symbol__in={row.symbol for row in open_rows})
-    }
+    symbols = {row.symbol for row in open_rows}
+    mids, trades = _by_market(MidPrice, symbols), _by_market(LastPrice, symbols)
+    now = clock.now()
     for row in open_rows:
-        last = prices.get((row.account.exchange, row.account.environment, row.symbol))
-        if last is not None and last.price > 0:
-            row.distance = distance_of(row, last)
+        market = (row.account.exchange, row.account.environment, row.symbol)
+        known = market_price(mids.get(market), trades.get(market), now)
+        if known is not None and known.price > 0:
+            row.distance = distance_of(row, known)
 
 
-def distance_of(order: Order, last: LastPrice) -> Distance:
-    """Return how far the last trade is from the order's limit."""
+def _by_market(
+    model: type[MidPrice | LastPrice], symbols: Iterable[str]
+) -> dict[_Market, KnownPrice]:
+    rows = model.objects.filter(symbol__in=symbols)
+    return {(row.exchange, row.environment, row.symbol): row.known for row in rows}
+
+
+def distance_of(order: Order, known: KnownPrice) -> Distance:
+    """Return how far the market is from the order's limit."""
     assert order.price is not None
-    away = last.price - order.price if order.side == Side.BUY else order.price - last.price
-    return Distance(away / last.price * 100, last.price, last.traded_at)
+    away = known.price - order.price if order.side == Side.BUY else order.price - known.price
+    return Distance(away / known.price * 100, known)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from backoffice.desk.lists.columns import duration
+from backoffice.desk.lists.columns import duration, price_source
 from backoffice.desk.reasons import shown_reason
 from exchanges.types import plain
 from orders.models import EventType, ExchangeOrder, Order, OrderEvent
@@ -56,7 +56,8 @@ def _figures(event: OrderEvent, attempt: ExchangeOrder | None) -> list[tuple[str
         (name, str(value)) for name, value in details.items() if name not in ("code", "reason")
     ]
     if attempt is not None and attempt.arrival_price is not None:
-        shown.append((_("last trade that the gate knew"), plain(attempt.arrival_price)))
+        source = {"source": price_source(attempt.arrival_price_source)}
+        shown.append((_("arrival price (%(source)s)") % source, plain(attempt.arrival_price)))
         if attempt.arrival_price_at and attempt.sent_at:
             age = max(attempt.sent_at - attempt.arrival_price_at, attempt.sent_at - attempt.sent_at)
             shown.append((_("its age"), duration(age)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from backoffice.desk.lists.columns import price_source
 from backoffice.desk.order_page.fill_sums import FillSums
 from exchanges.types import EXACT, Side
 from orders.models import ExchangeOrder, Order, Position
@@ -20,11 +21,13 @@ _TENTH = Decimal("0.1")
 class Quality:
     """None is unknown, never zero. `slippage_bps` is positive if the price was worse for us.
 
+    `arrival_source` names the source of the arrival price for people.
     `unpriced` names assets in which a commission was paid and for which no price is known.
     """
 
     arrival_price: Decimal | None = None
     arrival_age: timedelta | None = None
+    arrival_source: str = ""
     slippage_bps: Decimal | None = None
     fee_bps: Decimal | None = None
     fees: Mapping[str, Decimal] | None = None
@@ -43,6 +46,7 @@ def quality_of(
     return Quality(
         arrival_price=arrival_price,
         arrival_age=_age(attempt),
+        arrival_source=price_source(attempt.arrival_price_source) if attempt else "",
         slippage_bps=slippage(order, arrival_price),
         fee_bps=None if unpriced or not fills.count else fee_bps(order, fees, prices),
         fees=fees,

@@ -24,7 +24,7 @@ from backoffice.desk.lists.columns import duration
 from backoffice.desk.pages.gate_preview import OrderForm, figures_of, verdict_of
 from exchanges import clock
 from exchanges.acts import record_act
-from exchanges.models import Instrument, LastPrice
+from exchanges.models import Instrument, LastPrice, MidPrice
 from exchanges.types import plain
 from orders import services
 from orders.execution import enqueue_place
@@ -124,7 +124,7 @@ def _place(request: HttpRequest, form: HandOrderForm) -> Order | None:
 
 
 def _facts(form: HandOrderForm) -> list[tuple[Any, str]]:
-    """Return the symbol's rules and the last price that we know, with its age."""
+    """Return the symbol's rules and the prices that we know, with their age."""
     account, symbol = form.cleaned_data["account"], form.intent(clock.now()).symbol
     where = {"exchange": account.exchange, "environment": account.environment, "symbol": symbol}
     facts: list[tuple[Any, str]] = []
@@ -138,6 +138,10 @@ def _facts(form: HandOrderForm) -> list[tuple[Any, str]]:
         ):
             if value := rules.figure(kind, name):
                 facts.append((title, plain(value)))
+    best = MidPrice.objects.filter(**where).first()
+    if best is not None:
+        age = _("asked %(age)s ago") % {"age": duration(clock.now() - best.asked_at)}
+        facts.append((_("Best bid and ask"), f"{plain(best.bid)} / {plain(best.ask)} ({age})"))
     last = LastPrice.objects.filter(**where).first()
     if last is not None:
         age = duration(clock.now() - last.asked_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,7 +20,7 @@ from backoffice.desk.order_page.quality import Quality, fee_bps, quality_of, sli
 from backoffice.desk.order_page.timeline import Moment, timeline_of
 from exchanges import clock
 from exchanges.mirror.candles import interval_for
-from exchanges.models import ExchangeAccount
+from exchanges.models import ExchangeAccount, MidPrice
 from orders import tasks
 from orders.models import ExchangeOrder, Order, Status
 from tests.factories import (
@@ -85,7 +86,7 @@ def test_gate__shows_what_it_read(filled: Order) -> None:
     assert decision.passed
     figures = dict(decision.figures)
     assert figures["quantity"] == "0.01"
-    assert Decimal(figures["last trade that the gate knew"]) > 0
+    assert Decimal(figures["arrival price (last trade)"]) > 0
 
 
 def test_gate__shows_a_denial(demo: ExchangeAccount, exchange: FakeExchange) -> None:
@@ -116,8 +117,34 @@ def test_quality__of_a_market_order_is_known(filled: Order) -> None:
     quality = quality_for(filled)
     assert quality.arrival_price is not None
     assert quality.arrival_age is not None
+    assert quality.arrival_source == "last trade"
     assert quality.slippage_bps is not None
     assert quality.fee_bps == Decimal("10.0")  # 0.1 %, paid in the asset that was bought
+
+
+def test_page__names_the_mid_as_arrival_price_with_its_age(
+    boss: Client, demo: ExchangeAccount, exchange: FakeExchange
+) -> None:
+    MidPrice.objects.create(
+        exchange="binance", environment="simulator", symbol="BTCUSDT",
+        bid=Decimal("60000.01"), ask=Decimal("60000.02"),
+        asked_at=clock.now() - timedelta(seconds=4),
+    )  # fmt: skip
+    order = submit("i-mid")
+    html = boss.get(page_of(order)).content.decode()
+    assert re.search(r"<small>mid, [45]\.?\d* s old</small>", html)
+    (decision,) = gate_of(order, order.exchange_orders.all())
+    assert dict(decision.figures)["arrival price (mid)"] == "60000.015"  # every digit
+
+
+def test_page__of_an_order_of_an_earlier_version_names_the_last_trade(boss: Client) -> None:
+    now = clock.now()
+    attempt = ExchangeOrderFactory(
+        order=OrderFactory(status=Status.NEW), sent_at=now, arrival_price=Decimal(50_000),
+        arrival_price_at=now - timedelta(seconds=7),
+    )  # fmt: skip
+    html = boss.get(page_of(attempt.order)).content.decode()
+    assert "<small>last trade, 7 s old</small>" in html
 
 
 def test_quality__without_a_source_is_unknown_and_not_zero() -> None:

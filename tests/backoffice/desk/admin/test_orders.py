@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -14,7 +15,7 @@ from django.urls import reverse
 from backoffice.desk.admin.orders import OrderAdmin
 from backoffice.desk.lists.paging import BigTable, PageTurner
 from exchanges import clock
-from exchanges.models import LastPrice
+from exchanges.models import LastPrice, MidPrice
 from orders import states
 from orders.models import (
     AttemptOutcome,
@@ -230,6 +231,36 @@ def test_order_list__shows_the_distance_of_open_limits_from_the_last_trade(boss:
     assert f"{rows['sell'].distance.percent:.2f}" == "1.96"
     assert rows["closed"].distance is rows["unknown"].distance is None
     assert "5 min 0 s" in boss.get(LIST).content.decode()  # the trade's age
+
+
+def test_order_list__prefers_a_fresh_mid_and_otherwise_the_newer_price(boss: Client) -> None:
+    account = ExchangeAccountFactory(name="demo")
+    OrderFactory(account=account, status=Status.NEW, price=Decimal(50_000))
+    market = {
+        "exchange": account.exchange,
+        "environment": account.environment,
+        "symbol": "BTCUSDT",
+    }
+    now = clock.now()
+    LastPrice.objects.create(
+        **market, price=Decimal(50_500), traded_at=now - timedelta(seconds=30), asked_at=now
+    )
+    mid = MidPrice.objects.create(**market, bid=Decimal(50_990), ask=Decimal(51_010), asked_at=now)
+
+    def shown() -> tuple[str, str]:
+        response = boss.get(LIST)
+        (row,) = response.context["cl"].result_list
+        found = re.search(r'title="(mid|last trade) (\S+), [^"]+ ago"', response.content.decode())
+        assert found is not None
+        return f"{row.distance.percent:.2f}", " ".join(found.groups())
+
+    assert shown() == ("1.96", "mid 51000")
+    mid.asked_at = now - timedelta(minutes=5)
+    mid.save()
+    assert shown() == ("0.99", "last trade 50500")
+    LastPrice.objects.update(traded_at=now - timedelta(minutes=9))
+    assert shown() == ("1.96", "mid 51000")
+    assert "<small>5 min" in boss.get(LIST).content.decode()  # an old figure is shown as old
 
 
 def test_order_list__shows_states_with_a_sign_and_fills_as_a_bar(boss: Client) -> None:
