@@ -268,8 +268,9 @@ def siblings_of(account: ExchangeAccount, hashed: str, number: int) -> QuerySet[
 def _unsent_order(account: ExchangeAccount, report: OrderReport, hashed: str) -> Order | None:
     """Return the order with this hash that is unsent in our book, as in a restored backup.
 
-    A hash doesn't lead back to its intent, so this rare look-up tries the unsent orders of that
-    time one by one. An order with other amounts isn't it: its intent id was used twice.
+    A hash doesn't lead back to its intent, so this rare look-up tries the unsent orders one by one.
+    That includes an intent that came again after the restore, and was closed before its past was
+    read. An order with other amounts isn't it: its intent id was used twice.
     """
     placed_at = report.created_at or report.updated_at
     unsent = Order.objects.filter(
@@ -278,7 +279,6 @@ def _unsent_order(account: ExchangeAccount, report: OrderReport, hashed: str) ->
         attempt=0,
         is_external=False,
         created_at__gt=placed_at - LONGEST_WAIT,
-        created_at__lt=placed_at + timedelta(minutes=1),
     )
     for order in unsent.iterator():
         if hashed == intent_hash(

@@ -2,7 +2,8 @@
 
 Each page stores how far the history was read, so an interrupted read, or one longer than a run
 allows, resumes there. A symbol counts as caught up only after its last page. The first read of a
-symbol takes the newest page, and only our orders from it: years of history are not imported.
+symbol takes the newest page, and only our orders from it: years of history are not imported. In a
+book that ever went back in time, it looks for orders of ours from the beginning on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from exchanges.models import ExchangeAccount, SymbolCatchUp
 from exchanges.types import OrderReport, Rows, from_ms
 from orders import book_identity
 from orders.ids import split_client_order_id
-from orders.models import ExchangeOrder
 from orders.reconciliation.adopt import apply_reports, exchange_key
 from orders.reconciliation.amended import recover_amended
 from orders.reconciliation.counts import RunCounts
@@ -35,7 +35,6 @@ from orders.reconciliation.pages import (
     unreadable_ids,
 )
 from orders.reconciliation.unreadable import note_reading
-from orders.recording.epochs import current_epoch
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +44,6 @@ SYMBOLS_AT_ONCE = 5
 EARLY_LOOKS = 50
 WAIT_SECONDS = 0.5  # for another worker that reads the same symbol
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
-_RECENT_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,35 +166,17 @@ def _log(account: ExchangeAccount, symbol: str, caught_up: CatchUp) -> None:
 
 
 def _start(progress: SymbolCatchUp, *, include_external: bool) -> int | None:
-    """Return the first id to read. None before the first read of a symbol we never traded."""
+    """Return the first id to read. None: the newest page is enough."""
     if include_external and progress.read_until is not None:
         return progress.read_until + 1
-    known = [
-        progress.read_until,
-        None if include_external else progress.own_read_until,
-        _newest_sent(progress.account, progress.symbol),
-    ]
+    # Only what was read counts. No order that we know proves anything about the orders before it,
+    # because the exchange numbers them as they arrive: one that was sent before a lost one, and
+    # arrived behind it, has the higher number.
+    known = [progress.read_until, None if include_external else progress.own_read_until]
     numbers = [number for number in known if number is not None]
-    return max(numbers) + 1 if numbers else None
-
-
-def _newest_sent(account: ExchangeAccount, symbol: str) -> int | None:
-    """Return the id of the newest order that this database sent: up to it, none of ours is missing.
-
-    Orders that we know from a list or the stream prove nothing about the orders before them.
-    """
-    recent = (
-        ExchangeOrder.objects.filter(
-            account=account,
-            symbol=symbol,
-            epoch=current_epoch(account),
-            request_timestamp_ms__isnull=False,
-        )
-        .exclude(exchange_order_id="")
-        .order_by("-id")
-        .values_list("exchange_order_id", flat=True)[:_RECENT_ROWS]
-    )
-    return max((int(text) for text in recent if text.isdigit()), default=None)
+    if numbers:
+        return max(numbers) + 1
+    return None if include_external or book_identity.distrusted_at() is None else 1
 
 
 def _read_until(

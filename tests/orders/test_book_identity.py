@@ -15,17 +15,27 @@ from pytest_django.fixtures import Settings
 
 from exchanges import clock
 from exchanges.binance.gateway import Gateway
+from exchanges.binance.registry import get_gateway
 from exchanges.limits import book_memory
 from exchanges.limits import redis as shared
 from exchanges.models import ExchangeAccount, SymbolCatchUp
 from exchanges.simulator.engine.default_symbols import DEFAULT_SYMBOLS
 from exchanges.simulator.exchange.exchange import Exchange
+from exchanges.trading_state import halt_trading
 from orders import book_identity, services
-from orders.intents import parse_intent
-from orders.models import BookIdentity, ExchangeOrder, Fill, Order, OrderEvent
+from orders.intents import Intent, parse_intent
+from orders.models import (
+    BookIdentity,
+    ExchangeOrder,
+    Fill,
+    Order,
+    OrderEvent,
+    ReconciliationBreak,
+)
 from orders.reconciliation import history
 from orders.reconciliation.adopt import siblings_of
 from orders.reconciliation.open_orders import sync_open_orders
+from orders.sweep import resolve_unconfirmed
 from tests.factories import ExchangeAccountFactory
 from tests.fakes import FakeExchange
 from tests.harness.redis import TestRedis
@@ -53,10 +63,18 @@ def account(exchange: FakeExchange) -> ExchangeAccount:
     return account
 
 
-def submit(intent_id: str = "i-1", **changes: str) -> Order:
+def parse(intent_id: str = "i-1", **changes: str) -> Intent:
     given = {"intent_id": intent_id, "account": "demo", "symbol": "BTCUSDT", "side": "BUY",
              "order_type": "LIMIT", "quantity": "0.001", "price": "40000"}  # fmt: skip
-    return services.submit_order(parse_intent({**given, **changes}, now=clock.now()))
+    return parse_intent({**given, **changes}, now=clock.now())
+
+
+def submit(intent_id: str = "i-1", **changes: str) -> Order:
+    return services.submit_order(parse(intent_id, **changes))
+
+
+def record(intent_id: str = "i-1") -> Order:
+    return services.record_order(parse(intent_id))[0]
 
 
 def try_again(order: Order) -> Order:
@@ -349,6 +367,110 @@ def test_submit_order__redis_that_goes_away_between_claim_and_send_holds_it_back
     assert len(exchange.calls_of("place")) == 1
 
 
+@pytest.mark.parametrize("resolved", ["before it is noticed", "while it is distrusted"])
+def test_submit_order__an_answer_that_came_late_hides_no_lost_order(
+    exchange: FakeExchange, account: ExchangeAccount, resolved: str
+) -> None:
+    """The exchange numbers orders as they arrive: the surviving one may have the higher number."""
+    submit("warm-up")
+    exchange.lose_answer("place", executed=False)
+    survivor = submit("slow", quantity="0.002")
+    assert survivor.status == "PENDING_NEW"
+    submit()
+    exchange.fill(client_id("i-1"))
+    slow = {"quantity": "0.002", "price": "40000"}
+    exchange.place_by_hand(account, client_id("slow"), **slow)  # its request arrives after all
+    lose("i-1")
+
+    if resolved == "before it is noticed":
+        resolve_unconfirmed()
+    waiting = submit()
+    resolve_unconfirmed()
+    survivor.refresh_from_db()
+    assert survivor.status == "NEW"
+    pass_the_fence()
+
+    assert try_again(waiting).status == "FILLED"
+    assert exchange.accepted(client_id("i-1")) == 1
+    assert len(exchange.calls_of("place")) == 3
+
+
+def test_submit_order__a_copy_without_the_symbol_is_read_from_its_beginning(
+    exchange: FakeExchange, settings: Settings
+) -> None:
+    """More orders were placed since than the exchange's newest page shows."""
+    settings.EXCHANGE_READ_LAG_MS = 0  # so that these orders aren't of the last moments
+    submit("elsewhere", symbol="ETHUSDT", price="2000", quantity="0.01")
+    lost = [f"i-{number}" for number in range(8)]
+    for intent_id in lost:
+        submit(intent_id)
+        exchange.fill(client_id(intent_id))
+    lose(*lost)
+    SymbolCatchUp.objects.filter(symbol="BTCUSDT").delete()
+    exchange.longest_page = 3
+
+    again = [submit(intent_id) for intent_id in lost]
+    pass_the_fence()
+
+    assert {try_again(order).status for order in again} == {"FILLED"}
+    assert {exchange.accepted(client_id(intent_id)) for intent_id in lost} == {1}
+
+
+def test_submit_order__a_second_loss_of_trust_hides_no_lost_order(
+    exchange: FakeExchange, redis_server: TestRedis
+) -> None:
+    """Redis is flushed after one symbol is read and trades again, and before the other is."""
+    submit("warm-up")
+    submit("other", symbol="ETHUSDT", price="2000", quantity="0.01")
+    submit()
+    exchange.fill(client_id("i-1"))
+    lose("i-1")
+    waiting = submit("next", symbol="ETHUSDT", price="2000", quantity="0.01")
+    pass_the_fence()
+    assert try_again(waiting).status == "NEW"
+    redis_server.flush()
+
+    again = submit()
+    assert again.status in ("CREATED", "FILLED")
+    pass_the_fence()
+
+    assert try_again(again).status == "FILLED"
+    assert exchange.accepted(client_id("i-1")) == 1
+
+
+@pytest.mark.parametrize("verdict", ["DENIED", "NOT_PLACED", "CANCELED"])
+def test_sync__an_intent_that_came_again_and_was_closed_takes_the_state_of_its_lost_order(
+    exchange: FakeExchange, account: ExchangeAccount, verdict: str
+) -> None:
+    """It was judged before the past was read: by a halt, by its deadline, or by a cancel."""
+    submit("warm-up")
+    submit()
+    exchange.fill(client_id("i-1"))
+    lose("i-1")
+    submit("elsewhere", symbol="ETHUSDT", price="2000", quantity="0.01")
+    if verdict == "DENIED":
+        halt_trading(account=account, reason="restored", actor="eva")
+        closed = submit()
+    elif verdict == "NOT_PLACED":
+        long_ago = (clock.now() - timedelta(minutes=5)).isoformat()
+        closed = submit(submitted_at=long_ago)
+    else:
+        closed = record()
+        services.cancel_order(account="demo", intent_id="i-1", requested_by="bot")
+    closed.refresh_from_db()
+    assert closed.status == verdict
+    # The bot repeats it some minutes after the order was placed.
+    Order.objects.filter(pk=closed.pk).update(created_at=clock.now() + timedelta(minutes=5))
+    pass_the_fence()
+
+    history.catch_up_symbol(account, "BTCUSDT")
+
+    closed.refresh_from_db()
+    assert closed.status == "FILLED"
+    assert ReconciliationBreak.objects.filter(order=closed).exists()
+    assert not Order.objects.filter(intent_id__startswith="recovered:").exists()
+
+
 # -- A process that is no worker ------------------------------------------------------------------
 
 
@@ -444,8 +566,12 @@ def test_submit_order__with_many_symbols_none_waits_for_another_ones_reading(
     """After a start nothing is read. After a restore each symbol is read once, by its own order."""
     # A fence that stays until we let it pass, however long the machine takes for all the orders.
     settings.EXCHANGE_ENGINE_TIMEOUT_MS = 3_600_000
-    symbols = wide(count)
+    *symbols, busy = wide(count + 1)
     with FakeExchange({"USDT": "10000000"}).installed() as exchange:
+        # A page that is as long as the longest one known may be cut short, and costs one more.
+        for number in range(5):
+            submit(f"busy-{number}", symbol=busy)
+        get_gateway(ExchangeAccount.objects.get()).fetch_all_orders(symbol=busy, limit=1000)
         for symbol in symbols:
             assert submit(f"first-{symbol}", symbol=symbol).status == "NEW"
         book_memory._own.clear()  # a start
