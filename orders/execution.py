@@ -17,6 +17,7 @@ from exchanges import clock
 from exchanges.limits.redis import require_redis
 from exchanges.types import Side, plain
 from orders import services
+from orders.accounts import account_named
 from orders.amounts import AMOUNTS
 from orders.intents import (
     Intent,
@@ -27,6 +28,7 @@ from orders.intents import (
     unknown_argument,
 )
 from orders.models import Order
+from orders.placing.intent_order import find_order
 from orders.services import is_in_transaction
 from orders.tasks import place_order
 
@@ -93,7 +95,7 @@ class OrderExecutionService:
 
     def get_order(self, intent_id: str) -> Order:
         """Return the order of an intent. Raises `InvalidIntent` if there is none."""
-        order = Order.objects.filter(account__name=self.account_name, intent_id=intent_id).first()
+        order = find_order(account_named(self.account_name), intent_id)
         if order is None:
             raise invalid(
                 "intent_id", f"account {self.account_name!r} has no order with intent {intent_id!r}"

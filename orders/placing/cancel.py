@@ -25,6 +25,7 @@ from orders.accounts import account_named
 from orders.intents import invalid, parse_note
 from orders.models import AttemptOutcome, EventType, ExchangeOrder, Order
 from orders.placing.backoff import one_more, pause_after
+from orders.placing.intent_order import find_order
 from orders.placing.outcomes import error_details, stop_account
 from orders.placing.record import cancel_unsent
 from orders.reconciliation.questions import ask_for
@@ -57,7 +58,7 @@ def cancel_order(
     reason = parse_note("reason", reason, longest=1000)
     claimed_by = parse_note("requested_by", claimed_by, longest=150)
     owner = account_named(account)
-    order = Order.objects.filter(account=owner, intent_id=intent_id).first()
+    order = find_order(owner, intent_id)
     if order is None:
         raise invalid("intent_id", f"account {account!r} has no order with intent {intent_id!r}")
     order = request_cancel(order, requested_by=requested_by, reason=reason, claimed_by=claimed_by)

@@ -1,17 +1,21 @@
 """Remember a cancel that overtook its submit, for an hour, and let the order meet it.
 
 The claim looks for it and closes the order unsent. A claim that ran in the same moment may miss
-it, so the sweep looks for such orders, too.
+it, and an order that a restore has lost is recovered without its intent, so the sweep looks for
+such orders, too.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from datetime import timedelta
 
 from exchanges import clock
 from exchanges.models import ExchangeAccount
 from orders.models import EarlyCancel, EventType, Order
 from orders.placing.cancel import request_cancel
+from orders.placing.intent_order import names_of
 from orders.recording.changes import record_event
 
 KEPT_FOR = timedelta(hours=1)
@@ -46,10 +50,18 @@ def withdraw(order: Order) -> Order:
 def meet_early_cancels() -> int:
     """Request early cancels that a claim missed, and delete old ones. Return their number."""
     EarlyCancel.objects.filter(at__lt=clock.now() - KEPT_FOR).delete()
-    met = 0
-    for early in EarlyCancel.objects.all():
-        rows = Order.objects.filter(account=early.account_id, intent_id=early.intent_id)
-        for order in rows.filter(cancel_requested_at=None, closed_at=None):
-            request_cancel(order, requested_by=early.requested_by, reason=early.reason)
-            met += 1
-    return met
+    by_account: dict[ExchangeAccount, dict[str, EarlyCancel]] = defaultdict(dict)
+    for early in EarlyCancel.objects.select_related("account"):
+        names = names_of(early.account, early.intent_id)
+        by_account[early.account] |= dict.fromkeys(names, early)
+    return sum(_meet(account, early) for account, early in by_account.items())
+
+
+def _meet(account: ExchangeAccount, early: Mapping[str, EarlyCancel]) -> int:
+    """Request the early cancels of one account, given by the ids that their orders may have."""
+    rows = Order.objects.filter(account=account, intent_id__in=[*early])
+    found = list(rows.filter(cancel_requested_at=None, closed_at=None))
+    for order in found:
+        cancel = early[order.intent_id]
+        request_cancel(order, requested_by=cancel.requested_by, reason=cancel.reason)
+    return len(found)

@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
+from exchanges.models import ExchangeAccount
 from exchanges.types import plain
 from orders.amounts import OrderAmounts
+from orders.ids import hash_for
 from orders.intents import COMPARED, Intent, IntentConflict
-from orders.models import Order
+from orders.models import RECOVERED_PREFIX, Order
 from orders.states import OrderStatus
 
 
@@ -22,6 +24,25 @@ def intent_of(order: Order, account: str) -> Intent:
         amounts=OrderAmounts.of(order),
         strategy=order.strategy,
     )
+
+
+def find_order(account: ExchangeAccount, intent_id: str) -> Order | None:
+    """Return the order of an intent. None: the book has none.
+
+    After a restore, the book may know an order by the hash of its intent alone.
+    """
+    names = names_of(account, intent_id)
+    found = {
+        order.intent_id: order
+        for order in Order.objects.filter(account=account, intent_id__in=names)
+    }
+    return next((found[name] for name in names if name in found), None)
+
+
+def names_of(account: ExchangeAccount, intent_id: str) -> tuple[str, str]:
+    """Return the ids that the order of an intent may have in the book, its own one first."""
+    hashed = hash_for(environment=account.environment, account=account.name, intent_id=intent_id)
+    return intent_id, RECOVERED_PREFIX + hashed
 
 
 def require_same_intent(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from exchanges import clock
 from orders import services, tasks
 from orders.intents import InvalidIntent
-from orders.models import EarlyCancel, EventType, OrderEvent, Status
-from orders.placing.early_cancels import KEPT_FOR
+from orders.models import EarlyCancel, EventType, ExchangeOrder, Order, OrderEvent, Status
+from orders.placing.early_cancels import KEPT_FOR, meet_early_cancels
+from orders.reconciliation.open_orders import sync_open_orders
 from orders.sweep import resolve_unconfirmed
 from tests.factories import ExchangeAccountFactory
 from tests.fakes import FakeExchange
-from tests.steps import record, submit
+from tests.steps import as_a_restore, client_id, record, submit
 
 pytestmark = pytest.mark.django_db
 
@@ -75,3 +77,39 @@ def test_sweep__forgets_early_cancels_after_their_time(exchange: FakeExchange) -
     EarlyCancel.objects.update(at=clock.now() - KEPT_FOR - timedelta(seconds=1))
     resolve_unconfirmed()
     assert not EarlyCancel.objects.exists()
+
+
+@pytest.mark.parametrize("is_first", ["cancel", "recovery"])
+def test_cancel_order__meets_an_order_that_was_recovered_without_its_intent(
+    exchange: FakeExchange, is_first: str
+) -> None:
+    """After a restore a bot may cancel an intent that the book knows by its hash alone."""
+    account = ExchangeAccountFactory(name="demo")
+    submit("warm-up", price="20000")
+    order = submit("lost", price="20000")
+    name = client_id(order)
+    with as_a_restore():
+        for model in (OrderEvent, ExchangeOrder):
+            model._default_manager.filter(order=order).delete()
+        Order.objects.filter(pk=order.pk).delete()
+
+    if is_first == "cancel":
+        cancel_early("lost")
+        sync_open_orders(account)
+        resolve_unconfirmed()
+        resolve_unconfirmed()
+    else:
+        sync_open_orders(account)
+        assert tasks.cancel_order("demo", "lost", requested_by="bot")["status"] == "CANCELED"
+
+    assert exchange.status(name) == "CANCELED"
+
+
+def test_sweep__costs_the_same_for_any_number_of_early_cancels(
+    exchange: FakeExchange, django_assert_max_num_queries: Any
+) -> None:
+    ExchangeAccountFactory(name="demo")
+    for number in range(60):
+        cancel_early(f"never-{number}")
+    with django_assert_max_num_queries(8):
+        meet_early_cancels()
