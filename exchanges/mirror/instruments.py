@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.db import transaction
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from exchanges import clock
 from exchanges.binance.registry import get_gateway
@@ -173,6 +174,7 @@ def refresh_symbol(account: ExchangeAccount, symbol: str) -> None:
 
 LEARN_SECONDS = 10.0
 LEARN_ANY_SECONDS = 0.5
+LEARN_WAIT_SECONDS = 3.0  # for another worker that is asking about the symbol
 _LEARN_WITHIN_SECONDS = 2.0
 
 
@@ -180,30 +182,39 @@ def learn_symbol(account: ExchangeAccount, symbol: str) -> None:
     """Read a symbol's rules again, because they refused an order.
 
     All workers together ask once in `LEARN_SECONDS` for a symbol, and once in
-    `LEARN_ANY_SECONDS` for any, so that wrong symbols don't use up the weight. Raises `NotSent` if
-    the rules are still unread, because other symbols come first or the exchange didn't answer.
+    `LEARN_ANY_SECONDS` for any, so that wrong symbols don't use up the weight. While one asks, the
+    others wait for its answer. Raises `NotSent` if the rules are still unread, because other
+    symbols come first or the exchange didn't answer.
     """
-    group, holder = f"rules:{account.exchange}:{account.environment}:", holder_name()
-    if not acquire(group + symbol, holder, LEARN_SECONDS):
-        return  # they were read a moment ago
+    group = f"rules:{account.exchange}:{account.environment}:"
+    mark = f"rules-read:{account.exchange}:{account.environment}:{symbol}"
+    do_once(
+        group + symbol,
+        is_done=Lease.objects.filter(pk=mark, expires_at__gt=Now()).exists,
+        work=lambda: _learn(account, symbol, group, mark),
+        wait_seconds=LEARN_WAIT_SECONDS,
+    )
+
+
+def _learn(account: ExchangeAccount, symbol: str, group: str, mark: str) -> None:
     try:
-        _take_turn(group, holder)
+        _take_turn(group)
         rows = get_gateway(account).fetch_instruments([symbol])
     except OrderRejected as error:  # the exchange doesn't know the symbol
         log.info("symbol_not_read", account=account.name, symbol=symbol, error=str(error))
+    except NotSent:
+        raise
     except GatewayError as error:
-        Lease.objects.filter(pk=group + symbol, holder=holder).update(expires_at=clock.now())
-        if isinstance(error, NotSent):
-            raise
         raise NotSent(f"the rules of {symbol} are not read: {error}", retry_after=None) from error
     else:
         if _store_instruments(account, rows):
             log.warning("symbol_learned", account=account.name, symbol=symbol)
+    acquire(mark, holder_name(), LEARN_SECONDS)
 
 
-def _take_turn(group: str, holder: str) -> None:
+def _take_turn(group: str) -> None:
     """Wait until any symbol may be read. Raises `NotSent` if others take too long."""
-    give_up_at = clock.monotonic() + _LEARN_WITHIN_SECONDS
+    give_up_at, holder = clock.monotonic() + _LEARN_WITHIN_SECONDS, holder_name()
     while not acquire(group, holder, LEARN_ANY_SECONDS):
         if clock.monotonic() > give_up_at:
             raise NotSent("the rules of other symbols are read first", retry_after=1.0)

@@ -14,12 +14,13 @@ from orders.recording.apply import apply_refusal
 from orders.states import OrderStatus
 
 _MARKET_CLOSED = "Market is closed"
+_FILTER_FAILURE = "Filter failure"  # with -1013 before the matching engine, with -2010 in it
 _RULES = frozenset({"-1013", "-1111", "-1121"})  # a filter, too many digits, an unknown symbol
 
 
 def may_be_old_rules(code: str, message: str) -> bool:
     """Return whether newer rules of the symbol may have prevented this refusal."""
-    return code in _RULES or message.startswith(_MARKET_CLOSED)
+    return code in _RULES or message.startswith((_MARKET_CLOSED, _FILTER_FAILURE))
 
 
 def waits_for_rules(order: Order) -> bool:

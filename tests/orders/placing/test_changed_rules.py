@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from exchanges import clock, tasks
+from exchanges.db import leases
 from exchanges.errors import NotSent
 from exchanges.instrument_rules import ExchangeInfo
 from exchanges.mirror import instruments
@@ -79,6 +80,48 @@ def test_submit_order__is_judged_again_by_the_rules_that_its_refusal_teaches(
     assert [row.outcome for row in sent] == ["NOT_SENT", "ACKNOWLEDGED"]
     assert sent[1].price == 50000
     assert simulator.control.truth().requests["POST /api/v3/order"] == 3
+
+
+@pytest.mark.parametrize("code", [-1013, -2010])
+def test_submit_order__is_judged_again_whichever_part_of_the_exchange_refuses(
+    exchange: FakeExchange, code: int
+) -> None:
+    """Filters are checked before the matching engine (-1013) and in it (-2010)."""
+    ExchangeAccountFactory(name="demo")
+    assert submit("warm-up", price="50000.01").status == "NEW"
+    change_tick("0.00001000")
+    exchange.answer("place", 400, code, "Filter failure: PRICE_FILTER")
+    order = submit("old-tick", price="50000.00001")
+    assert (order.status, order.attempt, order.reason) == ("NEW", 2, "")
+
+
+def test_submit_order__refused_while_another_worker_reads_the_new_rules_waits_for_them(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several orders of a burst meet the change. One worker reads, the others must not judge."""
+    account = ExchangeAccountFactory(name="demo")
+    assert submit("warm-up", price="50000.01").status == "NEW"
+    change_tick("0.00001000")
+    monkeypatch.setattr(instruments, "LEARN_WAIT_SECONDS", 0.05)
+    with leases.lease(f"rules:{account.exchange}:{account.environment}:BTCUSDT"):
+        refused = submit("old-tick", price="50000.00001")
+        unknown = submit("new", symbol="NEWUSDT", price="2000")
+        assert refused.status == "CREATED", refused.reason
+    assert unknown.status == "DENIED"
+    assert services.place_order(refused.pk, is_due=True).status == "NEW"
+
+
+def test_submit_order__on_a_symbol_that_another_worker_is_asking_about_waits(
+    exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = ExchangeAccountFactory(name="demo")
+    assert submit("warm-up").status == "NEW"
+    forget("ETHUSDT")
+    monkeypatch.setattr(instruments, "LEARN_WAIT_SECONDS", 0.05)
+    with leases.lease(f"rules:{account.exchange}:{account.environment}:ETHUSDT"):
+        order = submit("new", symbol="ETHUSDT", price="2000")
+        assert order.status == "CREATED", order.reason
+    assert services.place_order(order.pk, is_due=True).status == "NEW"
 
 
 def test_submit_order__a_refusal_that_newer_rules_would_not_prevent_stands(
