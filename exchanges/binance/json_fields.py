@@ -128,6 +128,13 @@ class JsonObject:
             raise Malformed(f"{name}: negative: {value}")
         return value
 
+    def positive(self, name: str) -> Decimal:
+        """Read a decimal that is more than zero, such as a price."""
+        value = self.figure(name)
+        if not value:
+            raise Malformed(f"{name}: zero")
+        return value
+
     def signed(self, name: str) -> Decimal:
         """Read a decimal of either sign, written as a text or as a number."""
         value = self.fields.get(name)

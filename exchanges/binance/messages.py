@@ -225,7 +225,7 @@ def last_trade(body: Any, *, symbol: str) -> TradeReport:
     found = json_objects(body, "trades")
     if not found:
         raise Malformed("trades: there is none")
-    return TradeReport(symbol, found[-1].figure("p"), found[-1].time("T"))
+    return TradeReport(symbol, found[-1].positive("p"), found[-1].time("T"))
 
 
 _CANDLE = ("at", "open", "high", "low", "close")
@@ -288,10 +288,13 @@ def exchange_info(body: Any) -> ExchangeInfo:
 
 
 def last_prices(body: Any) -> dict[str, Decimal]:
-    """Read the price of the last trade by symbol. A symbol whose row can't be read has none."""
+    """Read the price of the last trade by symbol. A symbol whose row can't be read has none.
+
+    A symbol that was never traded has the price zero, which is none.
+    """
 
     def read(row: JsonObject) -> tuple[str, Decimal]:
-        return row.text("symbol"), row.figure("price")
+        return row.text("symbol"), row.positive("price")
 
     return dict(read_rows(body, "ticker/price", read, named_by("symbol")))
 

@@ -133,7 +133,10 @@ def test_exchange_info__a_bad_symbol_is_set_apart(
 
 def test_last_prices__a_bad_row_costs_only_its_symbol(server: RawServer, exchange: Gateway) -> None:
     good = {"symbol": "BTCUSDT", "price": "60000.00000000"}
-    for bad in (7, None, {}, {"symbol": "ETHUSDT", "price": None}, {"symbol": "", "price": "1"}):
+    untraded = {"symbol": "ETHUSDT", "price": "0.00000000"}
+    unpriced = {"symbol": "ETHUSDT", "price": None}
+    bad_rows: list[Any] = [7, None, {}, unpriced, untraded, {"symbol": "", "price": "1"}]
+    for bad in bad_rows:
         server.then(answer(200, [bad, good]))
         assert exchange.fetch_last_prices(["BTCUSDT", "ETHUSDT"]) == {"BTCUSDT": Decimal(60_000)}
 
