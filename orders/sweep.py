@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from django.db.models import Min
 from django.db.models.functions import Now
 
 from exchanges import clock
@@ -28,12 +27,14 @@ from exchanges.mirror.balances import release_covered
 from exchanges.models import ExchangeAccount, Lease
 from exchanges.types import ReportSource
 from orders.db_retry import is_database_away
+from orders.due import due_accounts, due_orders
 from orders.models import AttemptOutcome, BreakKind, EventType, ExchangeOrder, Order, OrderEvent
 from orders.placing.backoff import back_off, one_more, pause_after
 from orders.placing.cancel import cancel_attempt, drive_cancel
 from orders.placing.early_cancels import meet_early_cancels
 from orders.placing.holding import expire_held
 from orders.placing.outcomes import stop_account
+from orders.placing.record import cancel_unsent
 from orders.placing.submit import ReadingMissing, place_order
 from orders.reconciliation.evidence import apply_found, find_order
 from orders.reconciliation.questions import ask_for, fetch_missing_fills
@@ -53,7 +54,6 @@ from orders.states import CLOSED, LOCAL, OPEN, UNRESOLVED, OrderStatus
 
 log = structlog.get_logger(__name__)
 
-BATCH = 200
 TIME_BUDGET_SECONDS = 20.0
 LONGEST_REST_SECONDS = 15.0
 # Short, because a killed sweep must not cost an order its deadline. A step done twice does no harm.
@@ -97,14 +97,6 @@ def _stamp_idle() -> None:
     busy = Order.objects.filter(next_check_at__lte=clock.now()).order_by()
     idle = ExchangeAccount.objects.exclude(pk__in=busy.values("account_id").distinct())
     stamp_runs(SWEEP, idle.values_list("pk", flat=True))
-
-
-def due_accounts() -> list[ExchangeAccount]:
-    """Return the accounts with a due order, the one with the longest overdue order first."""
-    due = Order.objects.filter(next_check_at__lte=clock.now()).order_by()
-    oldest = dict(due.values_list("account_id").annotate(Min("next_check_at")))
-    rows = ExchangeAccount.objects.in_bulk(oldest)
-    return [rows[key] for key in sorted(oldest, key=lambda key: (oldest[key], key))]
 
 
 def sweep_account(
@@ -180,9 +172,7 @@ def _sweep(account: ExchangeAccount, counts: dict[str, int], place: _Place) -> N
 def _claimed_orders(account: ExchangeAccount, *, may_place: bool) -> Iterator[Order]:
     """Yield the due orders that are ours to look at, while the run has time."""
     stop_at = clock.monotonic() + TIME_BUDGET_SECONDS
-    for order in due_orders(account, only_unsent=_rests(account)):
-        if order.status == OrderStatus.CREATED and not may_place:
-            continue
+    for order in due_orders(account, only_unsent=_rests(account), may_place=may_place):
         if clock.monotonic() > stop_at:
             return
         renew()
@@ -198,14 +188,6 @@ def _ends_run(order: Order, error: GatewayError) -> bool:
         stop_account(order.account, error)
         _rest_longer(order.account)
     return isinstance(error, NotSent | AccountError)
-
-
-def due_orders(account: ExchangeAccount, *, only_unsent: bool = False) -> list[Order]:
-    """Return the account's due orders, longest overdue first, at most `BATCH`."""
-    rows = Order.objects.filter(account=account, next_check_at__lte=clock.now())
-    if only_unsent:
-        rows = rows.filter(status__in=[*LOCAL])
-    return list(rows.select_related("account").order_by("next_check_at")[:BATCH])
 
 
 def _rests(account: ExchangeAccount) -> bool:
@@ -245,6 +227,8 @@ def _claim(order: Order) -> bool:
 
 
 def _next_step(order: Order, place: _Place) -> Order:
+    if order.status in LOCAL and order.cancel_requested_at is not None:
+        return cancel_unsent(order)
     if order.status == OrderStatus.HELD:
         return expire_held(order)
     if order.status == OrderStatus.CREATED:

@@ -198,7 +198,7 @@ class Order(Reloaded):
             ),
         ]
         indexes: ClassVar = [
-            # sweep.due_orders: WHERE next_check_at <= now ORDER BY next_check_at
+            # due.due_orders: WHERE next_check_at <= now ORDER BY next_check_at
             models.Index(
                 fields=["next_check_at"], name="order_due", condition=Q(next_check_at__isnull=False)
             ),

@@ -42,7 +42,9 @@ WITH wanted AS (
 ), requested AS (
   UPDATE orders_order o
      SET cancel_requested_at = %(now)s, cancel_requested_by = %(requested_by)s,
-         next_check_at = COALESCE(next_check_at, %(now)s), version = version + 1
+         next_check_at = CASE WHEN o.status = ANY(%(local)s) THEN %(now)s
+                              ELSE COALESCE(next_check_at, %(now)s) END,
+         version = version + 1
     FROM wanted WHERE o.id = wanted.id
   RETURNING o.id, o.status
 )
@@ -63,6 +65,7 @@ def request_cancels(orders: Iterable[UUID], *, requested_by: str, reason: str) -
     parameters: dict[str, Any] = {
         "orders": list(orders),
         "closed": sorted(map(str, CLOSED)),
+        "local": sorted(map(str, LOCAL)),
         "now": clock.now(),
         "requested_by": requested_by,
         "event_type": str(EventType.CANCEL_REQUESTED),

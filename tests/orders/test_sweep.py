@@ -19,10 +19,11 @@ from exchanges.db import leases
 from exchanges.db.leases import lease
 from exchanges.errors import OutcomeUnknown
 from exchanges.models import AccountSync, ExchangeAccount, Lease, StreamState, TradingState
-from orders import services, sweep, tasks
-from orders.intents import parse_intent
+from orders import due, services, sweep, tasks
+from orders.due import due_accounts
+from orders.intents import Intent, parse_intent
 from orders.models import Order, ReconciliationBreak
-from orders.sweep import due_accounts, resolve_unconfirmed, sweep_account
+from orders.sweep import resolve_unconfirmed, sweep_account
 from tests.factories import ExchangeAccountFactory
 from tests.fakes import METHODS, FakeExchange
 
@@ -40,10 +41,18 @@ def accounts(exchange: FakeExchange) -> list[ExchangeAccount]:
     return [ExchangeAccountFactory(name=name) for name in ("bad", "good")]
 
 
-def submit(account: str, intent_id: str = "i-1") -> Order:
+def parse(account: str, intent_id: str) -> Intent:
     given = {"intent_id": intent_id, "account": account, "symbol": "BTCUSDT", "side": "BUY",
              "order_type": "LIMIT", "quantity": "0.01", "price": "40000"}  # fmt: skip
-    return services.submit_order(parse_intent(given, now=clock.now()))
+    return parse_intent(given, now=clock.now())
+
+
+def submit(account: str, intent_id: str = "i-1") -> Order:
+    return services.submit_order(parse(account, intent_id))
+
+
+def record(account: str, intent_id: str) -> Order:
+    return services.record_order(parse(account, intent_id))[0]
 
 
 def make_unknown(exchange: FakeExchange, account: str, count: int) -> None:
@@ -311,3 +320,39 @@ def test_sync_accounts__a_healthy_stream_needs_no_reading_of_balances(
     monkeypatch.setitem(current_app.tasks, "exchanges.sync_balances", Recorder("balances"))
     tasks.sync_accounts()
     assert sorted(sent) == [("balances", "bad"), ("orders", "bad"), ("orders", "good")]
+
+
+@pytest.mark.parametrize("may_place", [False, True])
+def test_sweep_account__unsent_orders_hold_up_no_cancel(
+    accounts: list[ExchangeAccount],
+    exchange: FakeExchange,
+    monkeypatch: pytest.MonkeyPatch,
+    may_place: bool,
+) -> None:
+    """Bots go on recording orders while the broker is silent, and a person cancels one."""
+    monkeypatch.setattr(due, "BATCH", 5)
+    good = accounts[1]
+    open_order = submit("good", "open")
+    for number in range(8):
+        record("good", f"waits-{number}")
+    make_due()
+    services.request_cancels([open_order.pk], requested_by="eva", reason="drill")
+
+    sweep_account(good, may_place=may_place)
+
+    open_order.refresh_from_db()
+    assert open_order.status == "CANCELED"
+
+
+def test_stand_in__withdraws_an_unsent_order_and_sends_none(
+    accounts: list[ExchangeAccount], exchange: FakeExchange
+) -> None:
+    order = record("good", "waits")
+    Order.objects.filter(pk=order.pk).update(next_check_at=clock.now() + timedelta(hours=1))
+    services.request_cancels([order.pk], requested_by="eva", reason="drill")
+
+    sweep_account(accounts[1], may_place=False)
+
+    order.refresh_from_db()
+    assert order.status == "CANCELED"
+    assert not exchange.calls_of("place")

@@ -279,3 +279,17 @@ def test_race__has_one_outcome_and_gives_the_money_back(
 
 def test_event_types__name_every_way_out() -> None:
     assert {"HELD", "RELEASED", "REVIEW_REJECTED"} <= set(EventType.values)
+
+
+@pytest.mark.django_db
+def test_cancel__of_a_held_order_is_finished_by_the_sweep(account: ExchangeAccount) -> None:
+    """The stop page records the cancels of all orders, and its person may close it then."""
+    rule()
+    order = submit(place_within_seconds=3600)
+    services.request_cancels([order.pk], requested_by="eva", reason="stop everything")
+    assert not release(order), "it is not the order that the second person saw"
+
+    sweep.resolve_unconfirmed()
+
+    order.refresh_from_db()
+    assert (order.status, reserved()) == ("CANCELED", Decimal(0))
