@@ -15,8 +15,8 @@ from django.conf import settings
 from exchanges import clock
 from exchanges.binance.gateway import TIMESTAMP_REFUSED
 from exchanges.errors import AccountError, GatewayError, NotSent, OrderRejected
-from exchanges.models import ExchangeAccount
-from exchanges.trading_state import halt_trading
+from exchanges.models import ExchangeAccount, TradingState
+from exchanges.trading_state import halt_by_rule, halt_trading
 from exchanges.types import ExchangeStatus
 from orders.models import AttemptOutcome, BreakKind, EventType, ExchangeOrder, Order
 from orders.placing.backoff import one_more, pause_after
@@ -178,20 +178,27 @@ def _end_attempt(attempt: ExchangeOrder, outcome: AttemptOutcome) -> None:
 def stop_account(account: ExchangeAccount, error: AccountError) -> None:
     """Halt the account because the exchange refuses its key: a person must look at it.
 
-    An error without an HTTP status means that this process lacks the key. That says nothing about
-    the account, because other workers may have it.
+    A halted account keeps its reason, because its sync goes on and meets the refusal again and
+    again. An error without an HTTP status means that this process lacks the key. That says nothing
+    about the account, because other workers may have it.
     """
     if error.http_status is None:
         return
-    halt_trading(
-        account=account, reason=f"refused by the exchange: {error}"[:500], actor="exchange"
-    )
+    if not _is_halted(account):
+        reason = f"refused by the exchange: {error}"[:500]
+        halt_by_rule(account=account, reason=reason, actor="exchange")
     open_account_break(
         account.pk,
         BreakKind.ACCOUNT_REFUSED,
         subject=account.name,
         details={"code": error.code, "message": error.message},
     )
+
+
+def _is_halted(account: ExchangeAccount) -> bool:
+    """Return whether the account is halted in the database, without holding up any claim."""
+    halted = ExchangeAccount.objects.filter(pk=account.pk, trading_state=TradingState.HALTED)
+    return halted.exists()
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from django.contrib.messages import get_messages
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from backoffice.people.models import JournalEntry
 from exchanges import clock
 from exchanges.breakers import force_breaker
 from exchanges.errors import AccountError
 from exchanges.limits import redis as shared
 from exchanges.models import Environment, ExchangeAccount, TradingState
-from exchanges.trading_state import UnsafeAccount, halt_trading, resume_trading
-from orders import services
+from exchanges.trading_state import UnsafeAccount, halt_trading, resume_trading, seen_state
+from orders import services, tasks
 from orders.intents import parse_intent
 from orders.models import Order, ReconciliationBreak
 from tests.harness.simulator import Simulator
@@ -249,3 +250,28 @@ def test_halt_trading__closes_the_gate_to_every_entry(
     waiting = Order.objects.get(intent_id="i-4")
     assert services.place_order(waiting.pk, is_due=True).reason_code == "HALTED"
     assert "POST /api/v3/order" not in simulator.control.truth().requests
+
+
+def test_sync__a_refused_key_halts_once_and_keeps_the_reason_of_a_person(
+    account: ExchangeAccount, simulator: Simulator
+) -> None:
+    """The sync of a halted account goes on, every few seconds, with a key that is refused."""
+    assert submit().status == "NEW"
+    halt_trading(account=account, reason="call Bob before you resume", actor="eva")
+    seen = seen_state(ExchangeAccount.objects.get(pk=account.pk))
+    simulator.control.faults.add(
+        "respond",
+        match={"method": "GET", "path": "/api/v3/openOrders"},
+        times=None,
+        status=401,
+        body={"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."},
+    )
+    for _ in range(3):
+        with pytest.raises(AccountError):
+            tasks.sync_open_orders("demo")
+
+    row = ExchangeAccount.objects.get(pk=account.pk)
+    assert row.trading_state_reason == "call Bob before you resume"
+    assert seen_state(row) == seen
+    assert JournalEntry.objects.filter(verb="halt").count() == 1
+    assert ReconciliationBreak.objects.filter(kind="ACCOUNT_REFUSED").count() == 1
