@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -121,10 +122,11 @@ def send(*order_ids: UUID) -> int:
         tried = 0
         done: list[int] = []
         try:
-            for notice_id, message in claimed:
-                tried += 1
-                _enqueue(message)
-                done.append(notice_id)
+            with _producer() as producer:
+                for notice_id, message in claimed:
+                    tried += 1
+                    _enqueue(message, producer)
+                    done.append(notice_id)
         finally:
             _mark(_SENT, clock.now(), done)
             # The one that failed may have reached the broker. The others certainly didn't.
@@ -216,13 +218,25 @@ def _fills_that_make(filled: Decimal, fills: Iterable[Fill]) -> list[Fill]:
     return found
 
 
-def _enqueue(message: dict[str, Any]) -> None:
-    name = settings.ORDER_EVENTS_TASK
+def _producer() -> AbstractContextManager[Any]:
+    """Return a producer for a group of messages: taking one is a fifth of sending one."""
     if current_app.conf.task_always_eager:
+        return nullcontext()
+    return current_app.producer_or_acquire()  # type: ignore[no-any-return]
+
+
+def _enqueue(message: dict[str, Any], producer: Any) -> None:
+    name = settings.ORDER_EVENTS_TASK
+    if producer is None:
         current_app.tasks[name].apply_async(kwargs=message)
         return
     queue = {"queue": settings.ORDER_EVENTS_QUEUE} if settings.ORDER_EVENTS_QUEUE else {}
-    current_app.send_task(name, kwargs=message, **queue)
+    # Celery adds a text of the arguments for monitors. Writing the whole message a second time
+    # takes a third of the time to send it.
+    text = f"order {message['order']['order_id']}, version {message['version']}"
+    current_app.send_task(
+        name, kwargs=message, argsrepr="()", kwargsrepr=text, producer=producer, **queue
+    )
 
 
 def _send_unless_broker_is_away(order_ids: Sequence[UUID]) -> None:

@@ -43,8 +43,9 @@ def sent(settings: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     settings.ORDER_EVENTS_TASK, settings.ORDER_EVENTS_QUEUE = "bot.order_changed", "bot"
     messages: list[dict[str, Any]] = []
 
-    def send_task(name: str, *, kwargs: dict[str, Any], queue: str) -> None:
+    def send_task(name: str, *, kwargs: dict[str, Any], queue: str, **options: Any) -> None:
         assert (name, queue) == ("bot.order_changed", "bot")
+        assert kwargs["order"]["order_id"] in options["kwargsrepr"]
         messages.append(kwargs)
 
     monkeypatch.setattr(current_app, "send_task", send_task)

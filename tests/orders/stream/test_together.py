@@ -409,7 +409,7 @@ def test_send__the_messages_of_a_group_in_the_order_of_each(
     messages: list[Any] = []
     failures = iter([None, None, ConnectionError("the broker is gone")])
 
-    def enqueue(message: dict[str, Any]) -> None:
+    def enqueue(message: dict[str, Any], _producer: Any) -> None:
         if error := next(failures, None):
             raise error
         messages.append((message["order"]["intent_id"], message["version"], len(message["fills"])))
