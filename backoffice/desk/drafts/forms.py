@@ -6,9 +6,7 @@ ModelAdmin again, with the rights and the name of the second person.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
-from hashlib import sha256
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,9 +23,10 @@ from django.utils.translation import gettext as _
 from backoffice.desk.drafts.notices import say_draft
 from backoffice.desk.mixins import ReasonForm
 from backoffice.people import drafts
-from backoffice.people.admin_journal import differences, values_of
 from backoffice.people.drafts import Overtaken
+from backoffice.people.fresh_forms import state_of
 from backoffice.people.models import ChangeDraft
+from backoffice.people.row_values import differences, values_of
 from exchanges.models import ExchangeAccount
 from orders.models import ReviewKind
 
@@ -146,11 +145,9 @@ class DraftedChanges:
         """Name the state of the fields that the form writes. Deleting writes every field."""
         if row is None:
             return ""
-        values = values_of(row)
-        if not is_deleting:
-            names = self.get_form(request, row, change=True).base_fields
-            values = {name: values[name] for name in names if name in values}
-        return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        if is_deleting:
+            return state_of(row)
+        return state_of(row, self.get_form(request, row, change=True).base_fields)
 
     def _or_draft(
         self, request: HttpRequest, view: Callable[..., HttpResponse], *args: Any, **kwargs: Any

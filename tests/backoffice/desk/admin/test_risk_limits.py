@@ -88,3 +88,23 @@ def test_risk_limit_page__is_read_only_without_the_permission() -> None:
     )
     assert RiskLimit.objects.get().max_open_orders == 3
     assert not RiskLimitChange.objects.exists()
+
+
+def test_risk_limit_page__saving_a_stale_page_undoes_no_tighter_limit() -> None:
+    """Two people have the same page open. The second one to save has seen the old limit."""
+    account = ExchangeAccountFactory(name="bot-1")
+    row = RiskLimit.objects.create(account=account, currency="USDT", max_order_notional=1000)
+    eva = person("view_risklimit", "change_risklimit")
+    address = f"{LIST}{row.pk}/change/"
+    seen = eva.get(address).context["adminform"].form.seen_state
+    RiskLimit.objects.filter(pk=row.pk).update(max_order_notional=10)
+
+    stale = answers(account, max_order_notional="1000", max_open_orders="7", seen_state=seen)
+    answered = eva.post(address, stale)
+
+    row.refresh_from_db()
+    assert (row.max_order_notional, row.max_open_orders) == (10, None)
+    assert "has changed since" in answered.content.decode()
+    assert eva.post(address, stale).status_code == 200, "the page stays as old as it is"
+    fresh = eva.get(address).context["adminform"].form.seen_state
+    assert eva.post(address, {**stale, "seen_state": fresh}).status_code == 302
