@@ -395,7 +395,8 @@ class Engine(Listings):
         direct = self._cross(asset, into, amount)
         if direct is not None:
             return direct
-        for middle in {market.quote for market in self._markets.values()}:
+        # A dict, because the order of a set of texts differs from process to process.
+        for middle in dict.fromkeys(market.quote for market in self._markets.values()):
             first = self._cross(asset, middle, amount)
             if first is not None:
                 second = self._cross(middle, into, first)

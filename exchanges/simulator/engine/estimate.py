@@ -18,8 +18,11 @@ def crosses(side: Side, limit: int, price: int) -> bool:
 
 
 def affordable(amount: int, price: int, step: int) -> int:
-    """Return the base quantity, a multiple of `step`, that a quote amount pays for."""
-    quantity = amount * SCALE // price
+    """Return the largest base quantity, a multiple of `step`, that a quote amount pays for.
+
+    Notionals are rounded down, so that it may be worth a fraction of a unit more than the amount.
+    """
+    quantity = ((amount + 1) * SCALE - 1) // price
     return quantity - quantity % (step or 1)
 
 
@@ -75,7 +78,7 @@ class Estimate:
             if prevented:
                 continue
             if price * offered // SCALE >= budget - cost:
-                take = affordable(budget - cost, price, step)
+                take = min(offered, affordable(budget - cost, price, step))
                 return done + take, done + take, cost + price * take // SCALE
             done += offered
             cost += price * offered // SCALE

@@ -127,6 +127,19 @@ def test_place__market_sell_takes_the_bids(desk: Desk) -> None:
     assert desk.balance("bob", "BBB") == ("1000149.50000000", "0.00000000")
 
 
+def test_quote_order_quantity__comes_as_close_as_a_notional_can() -> None:
+    """A notional is rounded down. So one more step still fits here, with exactly the amount."""
+    lot = {"filterType": "LOT_SIZE", "minQty": "0", "maxQty": "0", "stepSize": "0.00000003"}
+    desk = Desk(replace(PLAIN, filters=(lot,)))
+    desk.limit("alice", "BUY", "3", "95.36411598")
+    order = desk.place("bob", "SELL", "MARKET", quote_quantity="104.613").order
+    assert (text(order.executed_quantity), text(order.executed_quote), order.status) == (
+        "1.09698495",
+        "104.61300000",
+        "FILLED",
+    )
+
+
 def test_place__market_sell_by_quote_amount_receives_no_more_than_asked(desk: Desk) -> None:
     desk.limit("alice", "BUY", "10", "99")
     placement = desk.place("bob", "SELL", "MARKET", quote_quantity="100")

@@ -161,6 +161,32 @@ def test_commission__converts_through_a_common_quote_asset() -> None:
     audit(desk.engine)
 
 
+@pytest.mark.parametrize(("first", "second", "fee"), [
+    ("BBB", "CCC", "0.00037500"),
+    ("CCC", "BBB", "0.00018750"),
+])  # fmt: skip
+def test_commission__converts_through_the_quote_asset_that_is_listed_first(
+    first: str, second: str, fee: str
+) -> None:
+    """The order of a set of texts would make it differ from process to process."""
+    specs = [
+        replace(PLAIN, symbol=base + quote, base_asset=base, quote_asset=quote)
+        for quote in (first, second)
+        for base in ("AAA", "BNB")
+    ]
+    desk = Desk(*specs)
+    for symbol, price in (("AAACCC", "100"), ("BNBBBB", "200"), ("BNBCCC", "400")):
+        desk.engine.print_trade(symbol, units(price), units("1"))
+    desk.account("alice").commission = replace(
+        TENTH_OF_A_PERCENT, discount_enabled_for_account=True, discount=units("0.75")
+    )
+    desk.engine.deposit("alice", "BNB", units("1"))
+    desk.trade_at("100")
+    desk.limit("bob", "SELL", "1", "100")
+    fill = desk.place("alice", "BUY", "MARKET", quantity="1").fills[0]
+    assert (text(fill.commission), fill.commission_asset) == (fee, "BNB")
+
+
 def test_deposit_and_withdraw__tell_delta_and_position(desk: Desk) -> None:
     desk.engine.deposit("alice", "CCC", units("5"))
     desk.engine.withdraw("alice", "CCC", units("2"))
