@@ -1,4 +1,4 @@
-"""Run random calls: money adds up, every change is reported, and the book equals the reference's.
+"""Run random calls: money adds up, and every change is reported.
 
 A seed makes each sequence, and a failure names the seed.
 """
@@ -24,7 +24,6 @@ from exchanges.simulator.engine.types import (
     units,
 )
 from tests.exchanges.simulator.engine.desk import PLAIN, Desk, audit
-from tests.exchanges.simulator.engine.reference import Reference
 
 NAMES = ("alice", "bob", "carol")
 SHORT, LONG = 400, 10_000
@@ -57,136 +56,6 @@ AWKWARD = (
 def seeds(count: int) -> pytest.MarkDecorator:
     """Give each test a few seeds, so that failures name them soon and tests run in parallel."""
     return pytest.mark.parametrize("first", range(0, count, 50))
-
-
-# ---------------------------------------------------------------------------------------- reference
-
-
-class Comparison:
-    """Give the same calls to the engine and the reference."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.desk = Desk()
-        for account in self.desk.engine.accounts.values():
-            self.desk.engine.deposit(account.account_id, "AAA", units("1000000"))
-            self.desk.engine.deposit(account.account_id, "BBB", units("1000000000"))
-        self.desk.trade_at("100")
-        self.reference = Reference(last=units("100"))
-        self.trades = 0
-
-    def call(self) -> None:
-        kind = self.random.choices(("place", "cancel", "price"), (8, 2, 1))[0]
-        if kind == "place":
-            self._place()
-        elif kind == "cancel":
-            self._cancel()
-        else:
-            price = self._price()
-            self.desk.engine.print_trade("AAABBB", price, units("1"))
-            self.reference.print_price(price)
-
-    def _price(self) -> int:
-        return units(str(self.random.randint(95, 105)))
-
-    def _place(self) -> None:
-        random = self.random
-        request = NewOrder(
-            "AAABBB",
-            random.choice(tuple(Side)),
-            random.choice(tuple(OrderType)),
-            quantity=units(str(random.randint(1, 30))),
-            stp_mode=random.choice([mode for mode in StpMode if mode is not StpMode.TRANSFER]),
-        )
-        if request.order_type in (
-            OrderType.LIMIT,
-            OrderType.STOP_LOSS_LIMIT,
-            OrderType.TAKE_PROFIT_LIMIT,
-        ):
-            request.time_in_force = random.choices(tuple(TimeInForce), (6, 1, 1))[0]
-        if request.order_type not in (OrderType.MARKET, OrderType.STOP_LOSS, OrderType.TAKE_PROFIT):
-            request.price = self._price()
-            if request.time_in_force in (None, TimeInForce.GTC) and random.random() < 0.3:
-                request.iceberg_quantity = units(str(random.randint(1, 5)))
-        if request.order_type.startswith(("STOP", "TAKE")):
-            request.stop_price = self._price()
-        account = random.choice(NAMES)
-        try:
-            order = self.desk.engine.place(account, request).order
-        except EngineError as refusal:
-            if refusal.code not in (
-                -2010,
-                -1013,
-            ):  # it would match or trigger, or its iceberg is too large
-                raise
-            return
-        self.reference.place(order.order_id, account, request)
-
-    def _cancel(self) -> None:
-        account = self.random.choice(NAMES)
-        orders = self.desk.engine.open_orders(account)
-        if orders:
-            order = self.random.choice(orders)
-            self.desk.engine.cancel(account, "AAABBB", order_id=order.order_id)
-            self.reference.cancel(order.order_id)
-
-    def compare(self) -> None:
-        engine, reference = self.desk.engine, self.reference
-        depth = engine.depth("AAABBB", 1000)
-        assert list(depth.bids) == reference.depth(Side.BUY)
-        assert list(depth.asks) == reference.depth(Side.SELL)
-        orders = {
-            order.order_id: order
-            for name in NAMES
-            for order in engine.all_orders(name, "AAABBB", limit=1000)
-        }
-        for order_id, row in reference.rows.items():
-            order = orders[order_id]
-            assert (order.status, order.executed_quantity, order.prevented_quantity) == (
-                row.status,
-                row.executed,
-                row.prevented,
-            ), order
-        makers = [
-            (trade.order_id, trade.quantity, trade.price)
-            for trade in sorted(
-                (
-                    trade
-                    for name in NAMES
-                    for trade in engine.trades(name, "AAABBB", limit=1000)
-                    if trade.is_maker
-                ),
-                key=lambda trade: trade.trade_id,
-            )
-        ]
-        assert makers == [trade[1:] for trade in reference.trades]
-        assert engine.last_price("AAABBB") == reference.last
-        self.trades += len(makers)
-
-
-def compare_with_reference(first: int) -> None:
-    trades = 0
-    for seed in range(first, first + 50):
-        comparison = Comparison(seed)
-        try:
-            for _ in range(CALLS):
-                comparison.call()
-            comparison.compare()
-        except AssertionError as error:
-            raise AssertionError(f"seed {seed}") from error
-        trades += comparison.trades
-    assert trades > 50 * 3  # enough calls succeed to prove something
-
-
-@seeds(SHORT)
-def test_book__is_the_references_book(first: int) -> None:
-    compare_with_reference(first)
-
-
-@pytest.mark.long
-@seeds(LONG)
-def test_book__is_the_references_book_over_ten_thousand_sequences(first: int) -> None:
-    compare_with_reference(first)
 
 
 # -------------------------------------------------------------------------------------------- money
