@@ -60,8 +60,8 @@ class Call:
 class Operation:
     """Describe one operation.
 
-    If `free`, a success costs no weight. If `places`, it counts as an order. If `engine`, it
-    reaches the engine.
+    It takes the parameters in `names` and needs those in `required`. If `free`, a success costs no
+    weight. If `places`, it counts as an order. If `engine`, it reaches the engine.
     """
 
     method: str
@@ -70,6 +70,7 @@ class Operation:
     security: Security
     weight: int | Callable[[Params], int]
     names: frozenset[str]
+    required: frozenset[str]
     prepare: Callable[[Call], Step]
     free: bool = False
     places: bool = False
@@ -97,12 +98,15 @@ def operation(
 ) -> Operation:
     """Return an operation.
 
-    `route` is `GET /path`, and `names` has the parameters separated by spaces.
+    `route` is `GET /path`, and `names` has the parameters separated by spaces, the required ones
+    with an asterisk.
     """
     method, path = route.split()
-    known = frozenset(names.split())
+    known = frozenset(name.rstrip("*") for name in names.split())
+    required = frozenset(name[:-1] for name in names.split() if name.endswith("*"))
     if security is not Security.NONE:
         known |= SIGNED_NAMES
+        required |= SIGNED_NAMES - {"recvWindow"}
     return Operation(
         method=method,
         path=path,
@@ -110,6 +114,7 @@ def operation(
         security=security,
         weight=weight,
         names=known,
+        required=required,
         prepare=prepare,
         free=free,
         places=places,

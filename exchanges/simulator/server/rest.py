@@ -18,6 +18,7 @@ from exchanges.simulator.api.endpoints.market_data import MARKET_OPERATIONS
 from exchanges.simulator.api.endpoints.trading import TRADING_OPERATIONS
 from exchanges.simulator.api.endpoints.wallet import WALLET_OPERATIONS
 from exchanges.simulator.api.messages import MICROSECONDS, MILLISECONDS, Incoming, Reply, refusal
+from exchanges.simulator.api.openapi import document
 from exchanges.simulator.api.operations import Operation
 from exchanges.simulator.api.params import Params, merge_pairs
 from exchanges.simulator.errors import ApiError
@@ -29,6 +30,7 @@ OPERATIONS: tuple[Operation, ...] = (
 ROUTES: Mapping[tuple[str, str], Operation] = {
     (item.method, item.path): item for item in OPERATIONS
 }
+OPENAPI_PATH = "/openapi.json"
 REMOVED_PATHS = ("/api/v1/userDataStream", "/api/v3/userDataStream")
 JSON = "application/json;charset=UTF-8"
 GONE_PAGE = (
@@ -72,7 +74,7 @@ class HttpWire:
 
 
 class RestApi:
-    """Answer requests below /api and /sapi."""
+    """Answer requests below /api and /sapi, and describe them."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
@@ -106,6 +108,12 @@ class RestApi:
         if reply.cut:
             return self._cut(request, reply)
         return self._response(reply, ip)
+
+    def describe(self) -> web.Response:
+        """Answer with the OpenAPI document. It costs no weight, as Binance has no such call."""
+        return web.Response(
+            body=orjson.dumps(document(OPERATIONS)), content_type="application/json"
+        )
 
     def _unknown(self, path: str, ip: str) -> web.Response:
         if path in REMOVED_PATHS:

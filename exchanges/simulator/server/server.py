@@ -20,7 +20,7 @@ from exchanges.simulator.api.dispatch import Dispatcher
 from exchanges.simulator.exchange.exchange import Exchange
 from exchanges.simulator.exchange.persistence import StateFile, dump
 from exchanges.simulator.server.control import PREFIX, Control
-from exchanges.simulator.server.rest import RestApi
+from exchanges.simulator.server.rest import OPENAPI_PATH, RestApi
 from exchanges.simulator.server.websocket import WebSocketApi
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class SimulatorServer:
             return await self.websocket.handle(request, query)
         if path.startswith(PREFIX):
             return await self.control.handle(request, path)
+        if path == OPENAPI_PATH:
+            return self.rest.describe()
         return await self.rest.handle(request, path, query)
 
     async def start(self, host: str, port: int) -> None:

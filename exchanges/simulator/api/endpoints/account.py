@@ -274,7 +274,12 @@ _USER = Security.USER_DATA
 
 ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
     operation(
-        "GET /api/v3/order", "order.status", 4, "symbol orderId origClientOrderId", get_order, _USER
+        "GET /api/v3/order",
+        "order.status",
+        4,
+        "symbol* orderId origClientOrderId",
+        get_order,
+        _USER,
     ),
     operation(
         "GET /api/v3/openOrders",
@@ -288,7 +293,7 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         "GET /api/v3/allOrders",
         "allOrders",
         20,
-        f"symbol orderId {_PERIOD_NAMES}",
+        f"symbol* orderId {_PERIOD_NAMES}",
         all_orders,
         _USER,
     ),
@@ -296,7 +301,7 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         "GET /api/v3/myTrades",
         "myTrades",
         my_trades_weight,
-        f"symbol orderId fromId {_PERIOD_NAMES}",
+        f"symbol* orderId fromId {_PERIOD_NAMES}",
         my_trades,
         _USER,
     ),
@@ -304,7 +309,7 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         "GET /api/v3/myPreventedMatches",
         "myPreventedMatches",
         prevented_weight,
-        "symbol preventedMatchId orderId fromPreventedMatchId limit",
+        "symbol* preventedMatchId orderId fromPreventedMatchId limit",
         my_prevented_matches,
         _USER,
     ),
@@ -312,7 +317,7 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         "GET /api/v3/myAllocations",
         "myAllocations",
         20,
-        f"symbol fromAllocationId orderId {_PERIOD_NAMES}",
+        f"symbol* fromAllocationId orderId {_PERIOD_NAMES}",
         my_allocations,
         _USER,
     ),
@@ -320,16 +325,16 @@ ACCOUNT_OPERATIONS: tuple[Operation, ...] = (
         "GET /api/v3/order/amendments",
         "order.amendments",
         4,
-        "symbol orderId fromExecutionId limit",
+        "symbol* orderId* fromExecutionId limit",
         order_amendments,
         _USER,
     ),
     operation("GET /api/v3/account", "account.status", 20, "omitZeroBalances", account, _USER),
     operation(
-        "GET /api/v3/account/commission", "account.commission", 20, "symbol", commission, _USER
+        "GET /api/v3/account/commission", "account.commission", 20, "symbol*", commission, _USER
     ),
     operation(
         "GET /api/v3/rateLimit/order", "account.rateLimits.orders", 40, "", order_rate_limits, _USER
     ),
-    operation("GET /api/v3/myFilters", "myFilters", 40, "symbol", my_filters, _USER),
+    operation("GET /api/v3/myFilters", "myFilters", 40, "symbol*", my_filters, _USER),
 )

@@ -18,6 +18,8 @@ KNOWN_PERMISSIONS = frozenset(
     {"SPOT", "MARGIN", "LEVERAGED"} | {f"TRD_GRP_{number:03d}" for number in range(2, 200)}
 )
 TICKER_SYMBOLS_MAXIMUM = 100
+TICKER_TYPES = ("FULL", "MINI")
+MOST_DIGITS = 20
 
 
 def ping(call: Call) -> Step:
@@ -119,7 +121,8 @@ def depth(call: Call) -> Step:
 
 def depth_weight(params: Params) -> int:
     value = params.values.get("limit", "100")
-    limit = int(value) if value.isdecimal() else 100
+    # Longer digits are refused afterwards, and `int` would raise on very many.
+    limit = int(value) if value.isdecimal() and len(value) <= MOST_DIGITS else 100
     for most, weight in ((100, 5), (500, 25), (1000, 50)):
         if limit <= most:
             return weight
@@ -288,9 +291,7 @@ def book_ticker(call: Call) -> Step:
 
 
 def _mini(params: Params) -> bool:
-    return (
-        params.choice("type", ("FULL", "MINI"), ApiError(-1139, "Invalid ticker type.")) == "MINI"
-    )
+    return params.choice("type", TICKER_TYPES, ApiError(-1139, "Invalid ticker type.")) == "MINI"
 
 
 def day_ticker(call: Call) -> Step:
@@ -339,7 +340,7 @@ def _statistics(call: Call, bounds: Callable[[], tuple[int, int]]) -> Step:
     return _per_symbol(call, row, needs_symbol=True)
 
 
-_KLINE_NAMES = "symbol interval startTime endTime timeZone limit"
+_KLINE_NAMES = "symbol* interval* startTime endTime timeZone limit"
 _TICKER_NAMES = "symbol symbols symbolStatus"
 
 MARKET_OPERATIONS: tuple[Operation, ...] = (
@@ -353,21 +354,21 @@ MARKET_OPERATIONS: tuple[Operation, ...] = (
         "symbol symbols permissions showPermissionSets symbolStatus",
         exchange_info,
     ),
-    operation("GET /api/v3/depth", "depth", depth_weight, "symbol limit symbolStatus", depth),
-    operation("GET /api/v3/trades", "trades.recent", 25, "symbol limit", trades),
+    operation("GET /api/v3/depth", "depth", depth_weight, "symbol* limit symbolStatus", depth),
+    operation("GET /api/v3/trades", "trades.recent", 25, "symbol* limit", trades),
     operation(
-        "GET /api/v3/historicalTrades", "trades.historical", 25, "symbol limit fromId", trades
+        "GET /api/v3/historicalTrades", "trades.historical", 25, "symbol* limit fromId", trades
     ),
     operation(
         "GET /api/v3/aggTrades",
         "trades.aggregate",
         4,
-        "symbol fromId startTime endTime limit",
+        "symbol* fromId startTime endTime limit",
         aggregate_trades,
     ),
     operation("GET /api/v3/klines", "klines", 2, _KLINE_NAMES, klines),
     operation("GET /api/v3/uiKlines", "uiKlines", 2, _KLINE_NAMES, klines),
-    operation("GET /api/v3/avgPrice", "avgPrice", 2, "symbol", average_price),
+    operation("GET /api/v3/avgPrice", "avgPrice", 2, "symbol*", average_price),
     operation(
         "GET /api/v3/ticker/24hr", "ticker.24hr", day_weight, f"{_TICKER_NAMES} type", day_ticker
     ),

@@ -20,7 +20,7 @@ from exchanges.simulator.engine.types import Cancellation, EngineError, NewOrder
 from exchanges.simulator.errors import ApiError
 
 ORDER_NAMES = (
-    "symbol side type timeInForce quantity quoteOrderQty price newClientOrderId strategyId "
+    "symbol* side* type* timeInForce quantity quoteOrderQty price newClientOrderId strategyId "
     "strategyType stopPrice trailingDelta icebergQty newOrderRespType selfTradePreventionMode"
 )
 _SIDES = {side.value: side for side in Side}
@@ -28,7 +28,7 @@ _TYPES = {kind.value: kind for kind in OrderType}
 _TIMES = {time.value: time for time in TimeInForce}
 _STP_MODES = {mode.value: mode for mode in StpMode}
 _RESTRICTIONS = {item.value: item for item in CancelRestriction}
-_RENDERERS = {
+RESPONSE_TYPES = {
     "ACK": render.placement_ack,
     "RESULT": render.placement_result,
     "FULL": render.placement_full,
@@ -84,10 +84,10 @@ def _read_rarer(params: Params, order: NewOrder) -> None:
 
 def place(call: Call) -> Step:
     order = read_order(call.params)
-    answer = call.params.choice("newOrderRespType", _RENDERERS)
+    answer = call.params.choice("newOrderRespType", RESPONSE_TYPES)
     if answer is None:
         answer = "FULL" if order.order_type in _FULL_BY_DEFAULT else "ACK"
-    renderer = _RENDERERS[answer]
+    renderer = RESPONSE_TYPES[answer]
 
     def step() -> Any:
         placement = call.exchange.engine.place(call.account, order)
@@ -100,7 +100,7 @@ def place(call: Call) -> Step:
 
 def test_order(call: Call) -> Step:
     order = read_order(call.params)
-    call.params.choice("newOrderRespType", _RENDERERS)
+    call.params.choice("newOrderRespType", RESPONSE_TYPES)
     with_rates = call.params.boolean("computeCommissionRates", False)
 
     def step() -> Any:
@@ -247,7 +247,7 @@ TRADING_OPERATIONS: tuple[Operation, ...] = (
         "DELETE /api/v3/order",
         "order.cancel",
         1,
-        "symbol orderId origClientOrderId newClientOrderId cancelRestrictions",
+        "symbol* orderId origClientOrderId newClientOrderId cancelRestrictions",
         cancel,
         Security.TRADE,
         free=True,
@@ -257,7 +257,7 @@ TRADING_OPERATIONS: tuple[Operation, ...] = (
         "PUT /api/v3/order/amend/keepPriority",
         "order.amend.keepPriority",
         4,
-        "symbol orderId origClientOrderId newClientOrderId newQty",
+        "symbol* orderId origClientOrderId newClientOrderId newQty*",
         amend,
         Security.TRADE,
         engine=True,
@@ -266,7 +266,7 @@ TRADING_OPERATIONS: tuple[Operation, ...] = (
         "DELETE /api/v3/openOrders",
         "openOrders.cancelAll",
         1,
-        "symbol",
+        "symbol*",
         cancel_all,
         Security.TRADE,
         free=True,

@@ -230,6 +230,12 @@ def test_a_very_long_parameter__is_refused_like_any_other(client: RawClient, len
     )
 
 
+def test_a_very_long_limit__is_refused_like_any_other(client: RawClient) -> None:
+    """Python refuses to read so many digits as a number, and the weight of depth needs it."""
+    response = client.public("depth", {"symbol": "BTCUSDT", "limit": "9" * 5_000})
+    assert (response.status_code, response.json()["code"]) == (400, -1100)
+
+
 def test_a_very_long_key__is_refused_like_any_other(client: RawClient) -> None:
     stranger = RawClient(client.url, key="k" * 20_000)
     assert stranger.signed("GET", "account").json()["code"] == -2015
