@@ -17,6 +17,7 @@ from tests.benchmarks import report
 from tests.benchmarks.desk import Desk, measure_desk
 from tests.benchmarks.figures import Figures, flush_milliseconds
 from tests.benchmarks.floors import Steal, floors
+from tests.benchmarks.live import live_text, measure_live
 from tests.benchmarks.parts import Parts
 from tests.benchmarks.placing import (
     Cells,
@@ -70,6 +71,7 @@ def main() -> int:
     flush_ms, steps, steal = 0.0, dict[str, float](), Steal()
     tracking: Tracking | None = None
     desk: Desk | None = None
+    live: dict[str, Figures] = {}
     if options.only not in ("tracking", "desk"):
         say("starting the parts ...")
         parts = Parts(
@@ -86,7 +88,9 @@ def main() -> int:
                     check = check_stamps(parts.offices[0], connection)
                 cancels = measure_cancels(parts, say)
                 gate_ms = parts.offices[0].gate_milliseconds()
+                live = measure_live(parts.offices[0], say)
                 targets += report.placing_targets(table, gate_ms, cancels)
+                targets += report.live_targets(live)
                 say("the floors ...")
                 bare = BareExchange(parts.simulator.url, API_KEY, API_SECRET)
                 with parts.postgres.connect("bench_1") as connection:
@@ -98,11 +102,11 @@ def main() -> int:
                 targets += report.simulator_targets(**speeds)
         finally:
             parts.close()
-    # Printed at once, so that a later part that fails doesn't take these figures with it.
     if check is not None:
+        # Printed at once, so that a later part that fails doesn't take these figures with it.
         say(f"\nMedian milliseconds of each part of an order's way\n{report.stage_text(cells)}")
         say(f"\n{report.table_text(table)}\n\n{report.notes(check, workers, flush_ms)}")
-    if steps:
+        say(f"\nBursts of orders while pages are open\n{live_text(live)}")
         lines = (f"  {name:<40} {ms:6.2f} ms" for name, ms in steps.items())
         say("\nFloors, p50, back to back\n" + "\n".join(lines))
     if options.only in (None, "tracking"):
@@ -114,6 +118,7 @@ def main() -> int:
     say("\nTargets\n" + "\n".join(target.line() for target in targets))
     more: dict[str, object] = {"workers": workers, "flush_ms": round(flush_ms, 3)}
     more |= {"floors_ms": steps, "stages": report.stages_json(cells)}
+    more["live"] = {name: figures.as_dict() for name, figures in live.items()}
     if tracking is not None:
         more["tracking"] = report.tracking_json(tracking)
     if desk is not None:

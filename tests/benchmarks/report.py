@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.benchmarks.desk import Desk
 from tests.benchmarks.figures import Figures, percentile
+from tests.benchmarks.live import LISTENERS
 from tests.benchmarks.placing import BARE, BURST, DIRECT, LOADS, Cells, StampCheck
 from tests.benchmarks.simulator_speed import Speed
 from tests.benchmarks.tracking import BURST as FILL_BURST
@@ -88,6 +89,13 @@ def placing_targets(table: Table, gate_ms: float, cancels: Sequence[float]) -> l
         Target("gate and reservation: p50 added to the recording", gate_ms, 3, "ms"),
         Target("exchange 50 ms away, 50/s: p50 above 50 ms", ours[steady_away].p50 - 50, 12, "ms"),
     ]
+
+
+def live_targets(live: Mapping[str, Figures]) -> list[Target]:
+    """Return the target of pages that listen. It is a difference near the noise of one run."""
+    alone, listening = live["none"], live["listening"]
+    name = f"burst of {BURST} with {LISTENERS} open pages: CPU per order"
+    return [Target(name, listening.cpu_ms / alone.cpu_ms, 1.02, "x without")]
 
 
 def simulator_targets(engine: Speed, rest: Speed) -> list[Target]:

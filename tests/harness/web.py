@@ -47,8 +47,8 @@ def session_of(user: User) -> str:
 class Stream:
     """A page's stream of bells. `text()` is everything that has arrived so far."""
 
-    def __init__(self, web: Web, session_key: str) -> None:
-        self.socket = socket.create_connection((embedded.HOST, web.port))
+    def __init__(self, port: int, session_key: str) -> None:
+        self.socket = socket.create_connection((embedded.HOST, port))
         self.socket.sendall(
             f"GET /admin/live/ HTTP/1.1\r\nHost: {embedded.HOST}\r\n"
             f"Cookie: {settings.SESSION_COOKIE_NAME}={session_key}\r\n\r\n".encode()

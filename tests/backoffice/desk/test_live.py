@@ -39,7 +39,7 @@ def boss(transactional_db: None) -> User:
 
 @pytest.fixture
 def stream(web: Web, boss: User) -> Iterator[Stream]:
-    with Stream(web, session_of(boss)) as stream:
+    with Stream(web.port, session_of(boss)) as stream:
         stream.expect("listening")
         stream.expect("beat")
         yield stream
@@ -97,7 +97,7 @@ def test_streams__of_many_pages_share_one_connection(
         ExitStack() as pages,
         stack.postgres.connect(database_url().rpartition("/")[2]) as database,
     ):
-        streams = [pages.enter_context(Stream(web, key)) for _ in range(PAGES)]
+        streams = [pages.enter_context(Stream(web.port, key)) for _ in range(PAGES)]
         for stream in streams:
             stream.expect("beat", timeout=60)
         assert web_connections(database).count("desk-bell") == 1
@@ -117,7 +117,7 @@ def test_streams__of_many_pages_share_one_connection(
 
 def test_stream__ends_with_its_session(web: Web, boss: User) -> None:
     keys = [session_of(boss), session_of(boss)]
-    with Stream(web, keys[0]) as leaving, Stream(web, keys[1]) as staying:
+    with Stream(web.port, keys[0]) as leaving, Stream(web.port, keys[1]) as staying:
         leaving.expect("listening")
         client = Client()
         client.cookies[settings.SESSION_COOKIE_NAME] = keys[0]
@@ -138,7 +138,7 @@ def test_stream__ends_when_its_person_may_no_longer_sign_in(
 def test_stream__is_for_staff_only(web: Web, boss: User) -> None:
     stranger = User.objects.create_user("stranger")
     for key in ("abcdefghijklmnopqrstuvwxyz012345", session_of(stranger)):
-        with Stream(web, key) as stream:
+        with Stream(web.port, key) as stream:
             wait_for(stream.text, what="an answer")
             assert stream.text().startswith("HTTP/1.1 204")
 
