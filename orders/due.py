@@ -35,4 +35,6 @@ def due_orders(
     others = rows.filter(cancel_requested_at=None)
     if not may_place:
         others = others.exclude(status=OrderStatus.CREATED)
-    return [*rows.filter(cancel_requested_at__isnull=False)[:BATCH], *others[:BATCH]]
+    # The condition of `order_to_cancel`, word by word, so that no backlog of others is read.
+    to_cancel = rows.filter(next_check_at__isnull=False, cancel_requested_at__isnull=False)
+    return [*to_cancel[:BATCH], *others[:BATCH]]

@@ -198,9 +198,17 @@ class Order(Reloaded):
             ),
         ]
         indexes: ClassVar = [
-            # due.due_orders: WHERE next_check_at <= now ORDER BY next_check_at
+            # due.due_orders: WHERE account = ? AND next_check_at <= now ORDER BY next_check_at
             models.Index(
-                fields=["next_check_at"], name="order_due", condition=Q(next_check_at__isnull=False)
+                fields=["account", "next_check_at"],
+                name="order_due",
+                condition=Q(next_check_at__isnull=False),
+            ),
+            # the same for the few of them that are to be canceled
+            models.Index(
+                fields=["account", "next_check_at"],
+                name="order_to_cancel",
+                condition=Q(next_check_at__isnull=False, cancel_requested_at__isnull=False),
             ),
             # reconciliation.open_attempts: WHERE account = ? AND status IN (NEW, PARTIALLY_FILLED)
             models.Index(

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from celery import current_app
+from django.db import connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from exchanges import clock
 from exchanges.binance.error_table import Transport
@@ -356,3 +358,52 @@ def test_stand_in__withdraws_an_unsent_order_and_sends_none(
     order.refresh_from_db()
     assert order.status == "CANCELED"
     assert not exchange.calls_of("place")
+
+
+def copy_orders(order: Order, count: int) -> None:
+    """Copy an order with ids of its own."""
+    changed = {"id": "gen_random_uuid()", "intent_id": "o.intent_id || '-' || n"}
+    columns = [str(field.column) for field in Order._meta.concrete_fields]
+    values = ", ".join(changed.get(column, f'o."{column}"') for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO orders_order ({', '.join(columns)}) SELECT {values}"
+            f" FROM orders_order o, generate_series(1, {count}) n WHERE o.id = %s",
+            [order.pk],
+        )
+        cursor.execute("ANALYZE orders_order")
+
+
+def rows_read(statement: str) -> float:
+    """Return how many rows a statement reads, with those that its filters throw away."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
+        (plan,) = cursor.fetchone()[0]
+    waiting, read = [plan["Plan"]], 0.0
+    while waiting:
+        node = waiting.pop()
+        waiting += node.get("Plans", [])
+        if node["Node Type"].endswith("Scan"):
+            read += node["Actual Loops"] * (
+                node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            )
+    return read
+
+
+@pytest.mark.parametrize("busy", ["another", "the same"])
+def test_due_orders__a_backlog_of_thousands_is_not_read(
+    accounts: list[ExchangeAccount], exchange: FakeExchange, busy: str
+) -> None:
+    """100 accounts are swept every 2 s, so none may read the due orders of the others."""
+    good, to_cancel = accounts[1], submit("good", "open")
+    services.request_cancels([to_cancel.pk], requested_by="eva", reason="drill")
+    copy_orders(record("bad" if busy == "another" else "good", "waits"), 20_000)
+    Order.objects.filter(intent_id__startswith="waits").update(
+        next_check_at=clock.now() - timedelta(hours=1)
+    )
+    with CaptureQueriesContext(connection) as captured:
+        found = due.due_orders(good)
+
+    assert found[0].pk == to_cancel.pk
+    read = sum(rows_read(query["sql"]) for query in captured.captured_queries)
+    assert read <= 2 * due.BATCH + 10
