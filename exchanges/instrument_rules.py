@@ -223,6 +223,24 @@ def _to_multiple(value: Decimal, step: Decimal, rounding: str) -> Decimal:
     return EXACT.multiply(steps, step)
 
 
+# The digits of every step that exchanges have used, say 0.01, 0.02, 0.25 and 0.05.
+_STEP_DIGITS = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(25))
+
+
+def may_be_rounded(value: Decimal, rounded: Decimal, rounding: str) -> bool:
+    """Return whether `rounded` is `value` on the grid of some step.
+
+    A symbol's step may have been another one when an amount was sent.
+    """
+    if value == rounded:
+        return True
+    if rounded <= 0:
+        return False
+    last_digit = Decimal(1).scaleb(int(rounded.normalize().as_tuple().exponent))
+    steps = (EXACT.multiply(last_digit, digits) for digits in _STEP_DIGITS)
+    return any(_to_multiple(value, step, rounding) == rounded for step in steps)
+
+
 def _outside(code: str, name: str, value: Decimal, low: Decimal, high: Decimal) -> Violation | None:
     if low > 0 and value < low:
         return Violation(code, f"{name} {plain(value)} is below the minimum {plain(low)}")

@@ -12,7 +12,8 @@ from typing import Any
 from exchanges.instrument_rules import InstrumentRules
 from exchanges.types import EXACT, OrderType, Side, TimeInForce
 
-AMOUNTS = ("quantity", "quote_quantity", "price", "stop_price")
+PRICES = ("price", "stop_price")
+AMOUNTS = ("quantity", "quote_quantity", *PRICES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from django.conf import settings
 
+from exchanges.instrument_rules import may_be_rounded
 from exchanges.models import ExchangeAccount
-from exchanges.types import plain
-from orders.amounts import OrderAmounts
+from exchanges.types import Side, plain
+from orders.amounts import PRICES, OrderAmounts
 from orders.ids import hash_for
 from orders.intents import COMPARED, Intent, IntentConflict
 from orders.models import RECOVERED_PREFIX, Order
@@ -51,14 +53,24 @@ def require_same_intent(
     """Raise `IntentConflict` that names the first argument in which the stored order differs.
 
     `as_sent` are the intent's amounts on the exchange's grid, for an order that we know only from
-    the exchange.
+    the exchange. Amounts on any other grid are equal to them, too.
     """
     _require_same("symbol", order.symbol, intent.symbol, intent)
     for name in COMPARED:
         ours, theirs = getattr(order, name) or None, getattr(intent.amounts, name)
         if as_sent is not None and ours is not None and ours == getattr(as_sent, name):
             continue
+        if as_sent is not None and _may_be_as_sent_then(name, ours, theirs, intent):
+            continue
         _require_same(name, ours, theirs, intent)
+
+
+def _may_be_as_sent_then(name: str, ours: object, theirs: object, intent: Intent) -> bool:
+    """Return whether the amount was sent on another grid: the symbol's step may have changed."""
+    if not isinstance(ours, Decimal) or not isinstance(theirs, Decimal):
+        return False
+    is_up = name in PRICES and intent.amounts.side is Side.SELL
+    return may_be_rounded(theirs, ours, ROUND_CEILING if is_up else ROUND_FLOOR)
 
 
 def _require_same(name: str, ours: object, theirs: object, intent: Intent) -> None:

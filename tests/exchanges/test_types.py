@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchanges.instrument_rules import InstrumentRules
+from exchanges.instrument_rules import InstrumentRules, may_be_rounded
 from exchanges.types import OrderType, Side, from_ms, plain, to_ms
 from tests.exchanges.binance import binance_answers as binance
 
@@ -291,3 +291,27 @@ def test_check__names_the_filter_that_is_broken(
     assert (violation.code if violation else None) == code
     if violation is not None:
         assert violation.text
+
+
+@pytest.mark.parametrize("rounding", [ROUND_FLOOR, ROUND_CEILING])
+@pytest.mark.parametrize(
+    "step", ["10", "1", "0.5", "0.25", "0.1", "0.05", "0.02", "0.01", "0.001", "0.00001"]
+)
+@pytest.mark.parametrize("value", ["123.4567891", "60001.23456", "17", "0.9876543"])
+def test_may_be_rounded__knows_an_amount_on_every_grid(
+    value: str, step: str, rounding: str
+) -> None:
+    asked, size = Decimal(value), Decimal(step)
+    sent = (asked / size).to_integral_value(rounding=rounding) * size
+
+    assert may_be_rounded(asked, sent, rounding) is (sent > 0)
+    assert not may_be_rounded(
+        asked, sent + size if rounding == ROUND_FLOOR else sent - size, rounding
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"), [("0.02", "0.01"), ("0.01", "0.02"), ("60001", "50001"), ("0.9", "0")]
+)
+def test_may_be_rounded__knows_another_amount(value: str, rounded: str) -> None:
+    assert not may_be_rounded(Decimal(value), Decimal(rounded), ROUND_FLOOR)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from exchanges import clock
+from exchanges.mirror.instruments import sync_instruments
 from exchanges.models import Balance, ExchangeAccount
 from exchanges.trading_state import halt_trading, resume_trading
 from orders import services
@@ -171,6 +172,27 @@ def test_submit_order__a_lost_order_with_other_figures_is_a_conflict(simulator: 
     lose_the_book()
     with pytest.raises(IntentConflict):
         submit(quantity="0.02")
+    assert simulator.control.truth().accepted_total() == 1
+
+
+@pytest.mark.parametrize(("step", "tick"), [("0.001", "1"), ("0.000001", "0.001")])
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_submit_order__a_lost_order_is_adopted_if_the_symbol_has_another_grid_by_now(
+    account: ExchangeAccount, simulator: Simulator, step: str, tick: str, side: str
+) -> None:
+    """The amounts that were sent are on a grid that nobody remembers any more."""
+    asked = {"side": side, "quantity": "0.0137968", "price": "60001.23456"}
+    lost = submit(**asked).exchange_orders.get()
+    lose_the_book()
+    simulator.control.change_symbol("BTCUSDT", step=step, tick=tick)
+    sync_instruments(account)
+
+    order = submit(**asked)
+
+    assert (order.intent_id, order.status) == ("i-1", "NEW")
+    assert (order.quantity, order.price) == (Decimal("0.0137968"), Decimal("60001.23456"))
+    adopted = order.exchange_orders.get()
+    assert (adopted.quantity, adopted.price) == (lost.quantity, lost.price)
     assert simulator.control.truth().accepted_total() == 1
 
 
