@@ -35,6 +35,9 @@ from exchanges.types import EXACT, AccountReport, BalanceReport, from_ms
 log = structlog.get_logger(__name__)
 
 _CLOCKS_DIFFER = timedelta(seconds=1)  # at most, between the exchange's and our measure of it
+# A stored amount can't be from so far ahead, unless the exchange's clock was turned back. Then no
+# amount would look newer until that clock has caught up.
+_TURNED_BACK = timedelta(seconds=15)
 
 
 def sync_balances(account: ExchangeAccount) -> dict[str, int]:
@@ -47,9 +50,14 @@ def sync_balances(account: ExchangeAccount) -> dict[str, int]:
 
 def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: datetime) -> int:
     """Store a complete reading of an account's balances. Return how many rows were written."""
-    shown_until = _shown_until(account, report, asked_at)
+    now = from_ms(get_gateway(account).now_ms())
+    shown_until = _shown_until(report, asked_at, now)
     with transaction.atomic():
-        _lock(Balance.objects.filter(account=account))
+        known = _lock(Balance.objects.filter(account=account))
+        ahead = [row.pk for row in known.values() if row.updated_at > now + _TURNED_BACK]
+        if ahead:
+            log.warning("balances_from_the_future", account=account.name, count=len(ahead))
+            Balance.objects.filter(pk__in=ahead).update(updated_at=shown_until)
         rows = [replace(row, updated_at=shown_until) for row in report.balances]
         written = apply_balances(account, rows)
         # An asset that could not be read isn't zero.
@@ -69,17 +77,17 @@ def apply_account(account: ExchangeAccount, report: AccountReport, *, asked_at: 
     return written
 
 
-def _shown_until(account: ExchangeAccount, report: AccountReport, asked_at: datetime) -> datetime:
+def _shown_until(report: AccountReport, asked_at: datetime, now: datetime) -> datetime:
     """Return the exchange's time up to which the reading is complete.
 
     That is its last change, which can't be yet to come, or the time of our call less the read lag.
+    `now` is the exchange's time.
     """
-    now_ms = get_gateway(account).now_ms()
-    asked_ms = now_ms - int((clock.now() - asked_at).total_seconds() * 1000)
-    asked = from_ms(asked_ms - int(settings.EXCHANGE_READ_LAG_MS))
+    lag = timedelta(milliseconds=settings.EXCHANGE_READ_LAG_MS)
+    asked = now - (clock.now() - asked_at) - lag
     if report.updated_at is None:
         return asked
-    return max(min(report.updated_at, from_ms(now_ms) + _CLOCKS_DIFFER), asked)
+    return max(min(report.updated_at, now + _CLOCKS_DIFFER), asked)
 
 
 def ensure_balances(account: ExchangeAccount, *, newer_than: datetime) -> None:
