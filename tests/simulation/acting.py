@@ -22,20 +22,21 @@ from orders.placing.cancel_many import cancel_orders
 from orders.placing.holding import reject_held, release_held
 from orders.states import CLOSED, OrderStatus
 from tests.simulation.broker import BrokerAway
+from tests.simulation.changes import Changes, LimitChange
 from tests.simulation.database import moment
-from tests.simulation.faults import Faults
+from tests.simulation.network import SYMBOLS
 from tests.simulation.steps import Step
 from tests.simulation.world import Halt, World
 
 
-class Actor(Faults):
+class Actor(Changes):
     """Everybody and everything outside the back office."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.submitted: dict[tuple[str, str], dict[str, Any]] = {}
         self.cancels: set[tuple[str, str]] = set()
-        self.limits: dict[str, int] = {}
+        self.limit_changes: dict[str, list[LimitChange]] = {}  # the first is in force always
         self.review_above: Decimal | None = None
         self.hand_numbers = 0
 
@@ -63,6 +64,9 @@ class Actor(Faults):
         world.exchange.simulator.lags.clear()
         for stream in world.exchange.streams:
             stream.muted_until_us = 0
+        world.exchange.clock.drift(0)
+        for symbol in SYMBOLS:
+            self._relist(symbol)
         for symbol in list(world.exchange.simulator.engine.symbols):
             world.exchange.simulator.engine.set_status(symbol, SymbolStatus.TRADING)
         world.broker.faults.clear()
@@ -159,7 +163,8 @@ class Actor(Faults):
     def _limits(self, about: dict[str, Any]) -> None:
         for account in ExchangeAccount.objects.all():
             RiskLimit.objects.create(account=account, max_open_orders=about["open_orders"])
-            self.limits[account.name] = about["open_orders"]
+            first = LimitChange(about["open_orders"], frozenset())
+            self.limit_changes[account.name] = [first]
         connections.close_all()
 
     def _review_rule(self, about: dict[str, Any]) -> None:

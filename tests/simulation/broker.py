@@ -100,10 +100,18 @@ class Broker:
 
         self.scheduler.after(seconds, arrive)
 
-    def take(self, queues: Collection[str], task: Task) -> Message:
-        """Wait for the next message of these queues. It is ours until `done` or our death."""
+    def take(self, queues: Collection[str], task: Task) -> Message | None:
+        """Wait for the next message of these queues. It is ours until `done` or our death.
+
+        Return None if the process is to stop.
+        """
+        process = task.process
         while True:
-            self.scheduler.wait(lambda: not self.is_away and self._has_any(queues))
+            self.scheduler.wait(
+                lambda: process.is_stopping or (not self.is_away and self._has_any(queues))
+            )
+            if process.is_stopping:
+                return None
             name = next(name for name in queues if self.queues.get(name))
             message = self.queues[name].pop(0)
             self.held[task] = message

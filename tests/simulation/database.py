@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 from django.db import connection, connections
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
 from backoffice.local.postgres import PostgresServer
@@ -26,12 +27,16 @@ from backoffice.postgres.sessions import BoundedConnection
 from tests.simulation.scheduler import BEGIN_US, Process, Scheduler, Stuck, Task
 
 USUAL_LOCK_SECONDS = 5.0
+#: Real time that the server may need for what it always does, on a machine under load.
+_SERVER_SECONDS = 120.0
 PATIENCE_MS = 4  # after so long without an answer we ask whether a lock holds the statement up
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCK_TIMEOUT = re.compile(r"SET LOCAL lock_timeout = (?:'(\d+)ms'|DEFAULT)")
 _TABLES = (
     "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
+#: Replaces `prepared.SHORT_LOCKS`, whose time the server would measure by its own clock.
+SHORT_LOCKS = ("SELECT set_config('simulation.short_locks', 'on', true)", ())
 # Not emptied: what migrations made and no story changes.
 _KEPT = ("django_migrations", "django_content_type", "auth_permission")
 
@@ -64,6 +69,7 @@ class Database:
         self._claims_then: dict[Task, frozenset[int]] = {}
         self._tables: list[str] = []
         self._backup_sequences: dict[str, int] = {}
+        self._undo: list[str] = []
 
     # -- the life of a seed
 
@@ -97,6 +103,19 @@ class Database:
             self.monitor.execute(f'CREATE TABLE first."{name}" AS SELECT * FROM public."{name}"')
         return sorted(name for (name,) in rows)
 
+    def undo_later(self, statement: str) -> None:
+        """Run this after the story: it takes back a migration."""
+        self._undo.append(statement)
+
+    def undo(self) -> None:
+        """Take back the migrations of the story."""
+        if self._undo:
+            self.end_sessions()
+            self.empty()
+        for statement in self._undo:
+            self.monitor.execute(statement)
+        self._undo.clear()
+
     # -- faults
 
     def end_sessions(self, process: Process | None = None) -> None:
@@ -113,7 +132,12 @@ class Database:
             return
         pids = [pid for pid, _ in ended]
         self.monitor.execute("SELECT pg_terminate_backend(p) FROM unnest(%s::int[]) p", (pids,))
-        for _ in range(2000):
+        self._wait_for_end(pids)
+
+    def _wait_for_end(self, pids: list[int]) -> None:
+        """Wait until the server has ended these sessions, and freed their locks."""
+        give_up_at = time.monotonic() + _SERVER_SECONDS
+        while time.monotonic() < give_up_at:
             left = self.monitor.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s)", (pids,)
             ).fetchone()
@@ -121,6 +145,11 @@ class Database:
                 return
             time.sleep(0.001)
         raise Stuck("sessions do not end")
+
+    def forget(self, pid: int) -> None:
+        """Wait for the end of a session whose client has hung up."""
+        self.sessions.pop(pid, None)
+        self._wait_for_end([pid])
 
     def back_up(self) -> None:
         """Copy every table, as a backup or as the state that a replica has."""
@@ -212,7 +241,7 @@ class SimConnection(BoundedConnection):
         self._boundary(database, scheduler, task)
         loss = _take_loss(database, task)
         if loss == "before":
-            self._lose(scheduler, task)
+            self._lose(database, scheduler, task)
         database.statements += 1
         try:
             answer = self._answer(gen, database, scheduler)
@@ -220,20 +249,23 @@ class SimConnection(BoundedConnection):
             raise errors.LockNotAvailable("the lock was not free in time") from canceled
         database.note_answer(task)
         if loss == "after":
-            self._lose(scheduler, task)
+            self._lose(database, scheduler, task)
         scheduler.boundary("answered", task.statement)
         if self.was_ended:
-            self._lose(scheduler, task)
+            self._lose(database, scheduler, task)
         return answer
 
     def _boundary(self, database: Database, scheduler: Scheduler, task: Task) -> None:
         scheduler.boundary("database", task.statement)
         if self.was_ended or database.is_away:
-            self._lose(scheduler, task)
+            self._lose(database, scheduler, task)
 
-    def _lose(self, scheduler: Scheduler, task: Task) -> None:
+    def _lose(self, database: Database, scheduler: Scheduler, task: Task) -> None:
         scheduler.trace("session lost", task.name)
+        pid = 0 if self.closed else self.pgconn.backend_pid
         self.close()
+        if pid and not self.was_ended:
+            database.forget(pid)  # else its locks would end at a moment of the server's own
         raise Lost("server closed the connection unexpectedly")
 
     def _answer(self, gen: Any, database: Database, scheduler: Scheduler) -> Any:
@@ -262,7 +294,8 @@ class _Held:
         if self._own.was_ended or self._own.closed:
             return True
         pid, socket = self._own.pgconn.backend_pid, self._own.pgconn.socket
-        for _ in range(1000):
+        give_up_at = time.monotonic() + _SERVER_SECONDS
+        while time.monotonic() < give_up_at:
             if _poll(socket, Wait.R, 0):
                 return True
             if self._database.blocking(pid):
@@ -312,9 +345,13 @@ def _note_statement(
     if database.is_read_only and not sql.lstrip().startswith("SELECT"):
         with connection.wrap_database_errors:
             raise errors.ReadOnlySqlTransaction("cannot execute in a read-only transaction")
+    own = connection.connection
+    if own.pgconn.transaction_status == TransactionStatus.IDLE:
+        own.lock_seconds = USUAL_LOCK_SECONDS  # a transaction's own limit ends with it
+    if SHORT_LOCKS[0] in sql:
+        own.lock_seconds = 0.5
     found = _LOCK_TIMEOUT.match(sql)
     if found is not None:
-        own = connection.connection
         own.lock_seconds = int(found[1]) / 1000 if found[1] else USUAL_LOCK_SECONDS
         sql = "SELECT 1"
     if "STATEMENT_TIMESTAMP()" in sql:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from exchanges.simulator.engine.enums import SymbolStatus
@@ -102,8 +103,11 @@ class Hands:
         self._at_exchange(lambda: engine.deposit(about["account"], "USDT", units("1000")))
 
     def _symbol_pause(self, about: dict[str, Any]) -> None:
-        engine = self.world.exchange.simulator.engine
-        engine.set_status(about["symbol"], SymbolStatus.BREAK)
+        self._set_status(about["symbol"], SymbolStatus.BREAK)
         self.world.scheduler.after(
-            about["for"], lambda: engine.set_status(about["symbol"], SymbolStatus.TRADING)
+            about["for"], lambda: self._set_status(about["symbol"], SymbolStatus.TRADING)
         )
+
+    def _set_status(self, symbol: str, status: SymbolStatus) -> None:
+        with suppress(EngineError):  # it is delisted
+            self.world.exchange.simulator.engine.set_status(symbol, status)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection
@@ -17,14 +18,33 @@ from exchanges import clock
 from exchanges.binance.http import parsed
 from exchanges.binance.json_fields import Malformed
 from exchanges.binance.stream_messages import Ended, read_event
+from exchanges.binance.user_stream import MOST_TOGETHER
 from exchanges.errors import AccountError, GatewayError
 from exchanges.models import ExchangeAccount
 from orders.db_retry import is_database_away
-from orders.stream.apply import StreamApplier, store_states
+from orders.stream.apply import StreamApplier, may_share, store_states
 from tests.simulation.network import SimExchange, Stream
 from tests.simulation.scheduler import Process, Scheduler
 
 _BEAT_SECONDS = 3.0
+
+
+class _Bad(NamedTuple):
+    """A frame that can't be read."""
+
+    problem: str
+    raw: str
+
+
+def _read(text: str) -> Any:
+    try:
+        return read_event(parsed(text)["event"])
+    except Malformed as error:
+        return _Bad(str(error), text)
+
+
+def _may_share(event: Any) -> bool:
+    return not isinstance(event, _Bad | Ended) and may_share(event)
 
 
 def beat(scheduler: Scheduler, followers: Sequence[Follower]) -> None:
@@ -43,13 +63,18 @@ class Follower:
     """One account's stream: its events one by one, and its second look beside them."""
 
     def __init__(
-        self, scheduler: Scheduler, exchange: SimExchange, process: Process, name: str
+        self,
+        scheduler: Scheduler,
+        exchange: SimExchange,
+        process: Process,
+        name: str,
+        marks: set[str],
     ) -> None:
         self.scheduler = scheduler
         self.exchange = exchange
         self.process = process
         self.name = name
-        self.failures: list[str] = []
+        self.marks = marks
         self.applier: StreamApplier | None = None
         self._looks = 0
 
@@ -127,16 +152,35 @@ class Follower:
                 if not stream.is_open:
                     return
                 continue  # the exchange's pings keep a quiet connection alive
-            text = stream.frames.pop(0)
+            waiting, stream.frames[:] = stream.frames[:MOST_TOGETHER], stream.frames[MOST_TOGETHER:]
             self.scheduler.boundary("event", self.name)
-            try:
-                event = read_event(parsed(text)["event"])
-            except Malformed as error:
-                self._do(partial(applier.keep, problem=str(error), raw=text))
-                continue
-            if isinstance(event, Ended):
-                return
+            for can_share, group in groupby(map(_read, waiting), key=_may_share):
+                events = list(group)
+                if can_share and len(events) > 1:
+                    events = self._left_of(applier, events)
+                if not all(self._take(applier, event) for event in events):
+                    return
+
+    def _left_of(self, applier: StreamApplier, events: list[Any]) -> list[Any]:
+        """Apply the events together, as the listener does. Return those that it applies alone."""
+        try:
+            places = applier.apply_together(events)
+        except Exception as error:  # noqa: BLE001  the listener does the same
+            if is_database_away(error):
+                connection.close()
+            return events
+        self.marks.add("events together")
+        return [events[place] for place in places]
+
+    def _take(self, applier: StreamApplier, event: Any) -> bool:
+        """Apply one event. Return False if it is the stream's end."""
+        if isinstance(event, _Bad):
+            self._do(partial(applier.keep, problem=event.problem, raw=event.raw))
+        elif isinstance(event, Ended):
+            return False
+        else:
             self._do(partial(applier.apply, event))
+        return True
 
     def _do(self, call: Callable[[], Any]) -> None:
         pause = 0.1

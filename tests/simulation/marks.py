@@ -24,6 +24,7 @@ LOGGED: Mapping[str, str] = {
     "deferred": "order_deferred",
     "sent late or unanswered": "order_not_acknowledged",
     "stream in sync": "stream_in_sync",
+    "judged by new rules": "symbol_learned",
     "early cancel or unknown intent": "intent_invalid",
     "halted": "trading_halted",
     "resumed": "trading_resumed",
@@ -66,6 +67,20 @@ ALL = (
     "later epoch",
     "double found",
     "done together",
+    "events together",
+    "new rules",
+    "symbol gone",
+    "judged by new rules",
+    "refused by new rules",
+    "other settings",
+    "deploy",
+    "migration",
+    "stale plan",
+    "exchange's clock steps",
+    "exchange's clock drifts",
+    "time refused",
+    "new limit",
+    "redis went back",
 )
 
 
@@ -97,6 +112,12 @@ def marks_of(world: World) -> set[str]:
         "canceled after a fill": Order.objects.filter(
             status="CANCELED", filled_quantity__gt=0
         ).exists(),
+        "refused by new rules": OrderEvent.objects.filter(
+            event_type="NOT_SENT", details__code__in=(-1013, -1111, -1121)
+        ).exists(),
+        "time refused": OrderEvent.objects.filter(
+            event_type="NOT_SENT", details__code=-1021
+        ).exists(),
         "recovered": Order.objects.filter(intent_id__startswith="recovered:").exists(),
         "external": Order.objects.filter(is_external=True).exists(),
         "amended": ExchangeOrder.objects.exclude(amended_client_order_id="").exists(),
@@ -110,8 +131,8 @@ def marks_of(world: World) -> set[str]:
     return found
 
 
-#: The marks that the first 65 seeds must have passed: each had at least four of them.
-IN_65 = (
+#: The marks that the first 80 seeds must have passed: each had at least three of them.
+IN_MANY = (
     "account reconciled",
     "adopted",
     "book begun",
@@ -124,8 +145,12 @@ IN_65 = (
     "crash",
     "deferred",
     "denied",
+    "deploy",
     "done together",
     "early cancel or unknown intent",
+    "events together",
+    "exchange's clock drifts",
+    "exchange's clock steps",
     "external",
     "failover",
     "halt",
@@ -133,16 +158,23 @@ IN_65 = (
     "hand",
     "handed over",
     "held too long",
-    "late evidence",
     "lock wait",
+    "migration",
+    "new limit",
+    "new rules",
     "not placed",
+    "other settings",
     "partially filled",
     "proven absent",
     "put back",
+    "redis went back",
+    "refused by new rules",
     "resumed",
     "review: release",
     "second attempt",
     "sent late or unanswered",
     "stream in sync",
+    "symbol gone",
     "task waits for database",
+    "time refused",
 )

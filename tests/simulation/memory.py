@@ -1,14 +1,17 @@
 """Give each simulated process its own memory, although all of them share one interpreter.
 
-What a module remembers is swapped when the scheduler goes from one process to another.
+What a module remembers, and the settings that differ, are swapped when the scheduler goes from one
+process to another.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from django.conf import settings
 
 from tests.simulation.scheduler import Process
 
@@ -53,10 +56,27 @@ def swap(old: Process | None, new: Process) -> None:
         for place in places:
             _write(place, new.memory[places[0]])
     _write(IS_WORKER, new.is_worker)
+    before = old.settings if old is not None else {}
+    if before != new.settings:
+        _set_settings({**_usual(before), **new.settings})
+
+
+_usual_settings: dict[str, Any] = {}
+
+
+def _usual(names: Iterable[str]) -> dict[str, Any]:
+    return {name: _usual_settings[name] for name in names}
+
+
+def _set_settings(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        _usual_settings.setdefault(name, getattr(settings, name))
+        setattr(settings, name, value)
 
 
 def forget_all() -> None:
-    """Leave the modules as a new process finds them."""
+    """Leave the modules and the settings as a new process finds them."""
+    _set_settings(_usual_settings)
     for make, places in REMEMBERED:
         value = make()
         for place in places:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from django.conf import settings
+
 from exchanges.binance.error_table import Transport
 from exchanges.binance.gateway import Gateway
 from exchanges.binance.http import HttpResult
@@ -36,7 +38,6 @@ from tests.simulation.scheduler import Scheduler
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 HOST = "simulated-exchange"
-TIMEOUT_SECONDS = 12.0  # EXCHANGE_REQUEST_TIMEOUT_MS
 # A cancel by hand on the exchange's own screen, and the like.
 BY_HAND = "hand"
 _MOMENTS = ("claim", "note")
@@ -96,7 +97,7 @@ class SimExchange(FakeExchange):
     def __init__(self, scheduler: Scheduler, seed: int, balances: dict[str, str]) -> None:
         super().__init__(balances)
         self.scheduler = scheduler
-        clock = _Clock(scheduler)
+        self.clock = clock = _Clock(scheduler)
 
         class Simulator(Exchange):
             def _build(self) -> None:
@@ -157,7 +158,8 @@ class SimExchange(FakeExchange):
         self.calls.append((name, dict(parameters)))
         answer: list[HttpResult] = []
         self._send(account, verb, path, parameters, fault, answer)
-        answered = scheduler.wait(lambda: bool(answer), TIMEOUT_SECONDS)
+        timeout = settings.EXCHANGE_REQUEST_TIMEOUT_MS / 1000  # of the process that sends it
+        answered = scheduler.wait(lambda: bool(answer), timeout)
         scheduler.boundary("answer", f"{name} {account}")
         if not answered:
             return HttpResult(Transport.LOST, "no complete answer from the exchange")
@@ -406,11 +408,20 @@ class _Lock:
 
 
 class _Clock(SimulatorClock):
-    """The exchange's clock: the true time plus its own error."""
+    """The exchange's clock: the true time plus its own error, which may step and drift."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         super().__init__()
         self._scheduler = scheduler
+        self._drift_ppm = 0
+        self._drifts_since_us = 0
 
     def now_us(self) -> int:
-        return self._scheduler.now_us + self.offset_us
+        now = self._scheduler.now_us
+        drifted = (now - self._drifts_since_us) * self._drift_ppm // 1_000_000
+        return now + self.offset_us + drifted
+
+    def drift(self, ppm: int) -> None:
+        """Go on from the present error at this rate."""
+        self.offset_us = self.now_us() - self._scheduler.now_us
+        self._drift_ppm, self._drifts_since_us = ppm, self._scheduler.now_us

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from django.conf import settings
 from django.db.models import F
 
 from backoffice.people.journal import verifying
@@ -25,6 +24,7 @@ from orders.recording.plan import attempt_state
 from orders.recording.status import status_of
 from orders.states import CLOSED, OPEN, TRANSITIONS, UNRESOLVED, OrderStatus
 from tests.simulation.acting import Actor
+from tests.simulation.changes import LimitChange
 from tests.simulation.database import moment
 from tests.simulation.world import World
 
@@ -57,6 +57,7 @@ def judge(world: World, actor: Actor) -> list[str]:
         problems += _same_balances(account, rows)
     problems += _intents(actor)
     problems += _statuses()
+    problems += _as_asked()
     problems += _events()
     problems += _only_forward()
     problems += _limits(world, actor)
@@ -244,16 +245,16 @@ def _stale(world: World) -> Iterator[str]:
         request_timestamp_ms__isnull=False, sent_at__gte=F("order__place_by")
     ).order_by("pk"):
         yield f"{row.client_order_id} was claimed after its deadline"
-    deadlines = {
-        row.client_order_id: row.order.place_by
-        for row in ExchangeOrder.objects.select_related("order")
-    }
+    rows = list(ExchangeOrder.objects.select_related("order"))
+    deadlines = {row.client_order_id: row.order.place_by for row in rows}
+    window = {row.client_order_id: row.recv_window_ms for row in rows}
+    clocks_differ = _CLOCKS_DIFFER + world.exchange_clock_steps
     for placed in world.exchange.placed:
         place_by = deadlines.get(placed.client_order_id)
         if place_by is None:
             continue
         late = (moment(placed.at_us) - place_by).total_seconds()
-        if late > settings.EXCHANGE_RECV_WINDOW_MS / 1000 + _CLOCKS_DIFFER:
+        if late > (window.get(placed.client_order_id) or 0) / 1000 + clocks_differ:
             yield f"{placed.client_order_id} was accepted {late:.1f} s after its deadline"
 
 
@@ -284,6 +285,20 @@ def _statuses() -> Iterator[str]:
             yield f"{order.intent_id} is filled by {order.filled_quantity}, its attempts: {filled}"
         if order.status in CLOSED and order.closed_at is None:
             yield f"{order.intent_id} is {order.status} without a time"
+
+
+def _as_asked() -> Iterator[str]:
+    """Check that no request asked for more than its intent, or for a worse price."""
+    rows = ExchangeOrder.objects.filter(order__is_external=False).select_related("order")
+    for row in rows.filter(request_timestamp_ms__isnull=False).order_by("pk"):
+        order, name = row.order, row.client_order_id
+        if row.quantity and order.quantity and row.quantity > order.quantity:
+            yield f"{name} asked for {row.quantity}, its intent for {order.quantity}"
+        if not row.price or not order.price:
+            continue
+        is_worse = row.price > order.price if order.side == "BUY" else row.price < order.price
+        if is_worse:
+            yield f"{name} asked for the price {row.price}, its intent for {order.price}"
 
 
 def _events() -> Iterator[str]:
@@ -327,13 +342,34 @@ def _only_forward() -> Iterator[str]:
 
 
 def _limits(world: World, actor: Actor) -> Iterator[str]:
+    """Check that no order exceeded the limit that was in force when it was claimed."""
+    claims = {
+        event.details.get("client_order_id"): event.pk
+        for event in OrderEvent.objects.filter(event_type="CLAIMED")
+    }
     for placed in world.exchange.placed:
-        limit = actor.limits.get(placed.account)
+        changes = actor.limit_changes.get(placed.account, [])
+        claim = claims.get(placed.client_order_id)
+        limit = _limit_of(changes, claim) if claim is not None else None
         if limit is not None and placed.open_before + 1 > limit:
             yield (
                 f"{placed.account} had {placed.open_before} open orders at the exchange, at most"
                 f" {limit} are allowed, and {placed.client_order_id} was accepted"
             )
+
+
+def _limit_of(changes: Sequence[LimitChange], claim: int) -> int | None:
+    """Return the widest limit that the claim may have seen. None: it may have seen none."""
+    widest: int | None = None
+    for change in changes:
+        if claim not in change.claims:
+            widest = change.open_orders  # the earlier ones were over
+        elif widest is not None:
+            # It had committed when this change was answered, so either may have been in force.
+            return max(widest, change.open_orders)
+        else:
+            return None
+    return widest
 
 
 def _halts(world: World) -> Iterator[str]:

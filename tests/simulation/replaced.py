@@ -32,12 +32,20 @@ def installed(world: World) -> Iterator[None]:
     from backoffice.celery import app
     from exchanges import clock
     from exchanges.binance import registry
+    from exchanges.db import batch_writes, prepared
     from exchanges.db.together import Together
     from exchanges.limits import breaker, counters
     from exchanges.limits import redis as shared
     from orders.placing import claim, claim_together
+    from orders.recording import together
 
     scheduler, make_claim = world.scheduler, claim.make_claim
+    short = (batch_writes, claim_together, together)
+    forget = prepared._Statements.forget
+
+    def forget_plan(own: Any, sql: str) -> None:
+        world.marks.add("stale plan")
+        forget(own, sql)
 
     def claims_that_wait(*args: Any) -> Any:
         made = make_claim(*args)
@@ -62,6 +70,7 @@ def installed(world: World) -> Iterator[None]:
             (app, "connection_for_write", world.broker.connection),
             (settings, "ORDER_EVENTS_TASK", BOT_TASK if world.notifies else ""),
             (Together, "_wait", _wait_with(world)),
+            (prepared._Statements, "forget", forget_plan),
             (shared, "_script", lambda url, name: world.script(name)),
             (shared, "_leave_a_demoted_server", lambda error: None),
             (breaker, "client", lambda: SimpleNamespace(hgetall=world.read_hash)),
@@ -70,6 +79,7 @@ def installed(world: World) -> Iterator[None]:
             (scheduler, "_at_end", database.end_thread),
             (claim, "make_claim", claims_that_wait),
             (claim_together, "make_claim", claims_that_wait),
+            *((user, "SHORT_LOCKS", database.SHORT_LOCKS) for user in short),
         ):
             stack.enter_context(patch.object(target, name, new))
         stack.enter_context(registry.install(world.exchange.gateway))

@@ -38,6 +38,8 @@ SETTLED_WITHIN = 600.0
 #: The same while a guard is tried: what never settles takes long to play.
 _GUARD_WITHIN = 150.0
 _LOOK_EVERY = 5.0
+#: A symbol that has refused two questions is asked again after two minutes.
+_SYMBOL_RESTS = 125.0
 
 
 @dataclass(slots=True)
@@ -131,6 +133,7 @@ def run_seed(
             problems += _settle(world, settled_within)
             world.scheduler.finish()
             own.scheduler = None
+            memory.forget_all()
             problems += judge(world, actor)
             connections.close_all()
             marks = marks_of(world)
@@ -140,6 +143,7 @@ def run_seed(
             own.scheduler = None
             connections.close_all()
             memory.forget_all()
+            own.undo()
     return Result(
         seed=seed,
         profile=chosen.name,
@@ -167,7 +171,12 @@ def _settle(world: World, within: float) -> list[str]:
         if scheduler.now_us >= give_up_at:
             return [f"not settled {within:.0f} s after the last fault: {waiting}"]
     # What the queries could not show yet is visible now: compare, as beat does every 15 minutes.
-    scheduler.run(until_us=scheduler.now_us + int(settings.EXCHANGE_READ_LAG_MS * 1000))
+    seconds = settings.EXCHANGE_READ_LAG_MS / 1000
+    # If the exchange's clock was turned back by less, its balances look older until it catches up.
+    seconds += min(world.exchange_clock_steps, 15.0)
+    if "symbol gone" in world.marks:
+        seconds = max(seconds, _SYMBOL_RESTS)
+    scheduler.run(until_us=scheduler.now_us + int(seconds * 1_000_000))
     _compare(world)
     until = scheduler.now_us + int(within * 1_000_000)
     while True:

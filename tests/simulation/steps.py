@@ -66,6 +66,13 @@ def make_intent(
     return about
 
 
+def make_odd(chance: Random, about: dict[str, Any]) -> None:
+    """Give an intent more digits than the exchange takes."""
+    about["quantity"] = f"{float(about['quantity']) * chance.uniform(1.0, 1.2):.7f}"
+    if "price" in about:
+        about["price"] = f"{float(about['price']) * chance.uniform(0.9999, 1.0001):.5f}"
+
+
 Intents = Sequence[Intent]
 Maker = Callable[[Random, Intents], Step]
 
@@ -74,7 +81,7 @@ def _when(chance: Random) -> float:
     return chance.uniform(0.5, STORY_SECONDS)
 
 
-def _near(chance: Random, intents: Intents) -> tuple[str, str, float]:
+def near(chance: Random, intents: Intents) -> tuple[str, str, float]:
     """Return an intent, and a time that is often close to its own."""
     account, intent, at, _ = chance.choice(intents)
     pause = chance.choice((-0.5, 0.0, 0.02, 0.1, 0.5, 2.0, 8.0, 20.0)) * chance.random()
@@ -82,7 +89,7 @@ def _near(chance: Random, intents: Intents) -> tuple[str, str, float]:
 
 
 def _cancel(chance: Random, intents: Intents) -> Step:
-    account, intent, at = _near(chance, intents)
+    account, intent, at = near(chance, intents)
     return Step(at, "cancel", {"account": account, "intent_id": intent})
 
 
@@ -102,7 +109,7 @@ def _cancel_fault(chance: Random, intents: Intents) -> Step:
 
 def _about_order(kind: str) -> Maker:
     def make(chance: Random, intents: Intents) -> Step:
-        account, intent, at = _near(chance, intents)
+        account, intent, at = near(chance, intents)
         share = chance.choice((0.3, 0.5, 1.0))
         return Step(at, kind, {"account": account, "intent_id": intent, "share": share})
 
@@ -144,7 +151,7 @@ _CALLS = (
 
 
 def _call_fault(chance: Random, intents: Intents) -> Step:
-    account, _, at = _near(chance, intents)
+    account, _, at = near(chance, intents)
     call = chance.choice(_CALLS)
     return Step(
         at - 0.05, "call_fault", {"call": call, "account": account, **chance.choice(_CALL_FAULTS)}
@@ -152,13 +159,13 @@ def _call_fault(chance: Random, intents: Intents) -> Step:
 
 
 def _crash(chance: Random, intents: Intents) -> Step:
-    _, _, at = _near(chance, intents)
+    _, _, at = near(chance, intents)
     process = chance.choice((*WORKERS, *WORKERS, "listener", "beat-1"))
     return Step(at, "crash", {"process": process, "after": chance.randint(1, 60)})
 
 
 def _crash_all(chance: Random, intents: Intents) -> Step:
-    return Step(_near(chance, intents)[2], "crash_all", {})
+    return Step(near(chance, intents)[2], "crash_all", {})
 
 
 def _message_fault(chance: Random, intents: Intents) -> Step:
@@ -167,7 +174,7 @@ def _message_fault(chance: Random, intents: Intents) -> Step:
     )
     what = chance.choice(("lose", "double", "delay"))
     seconds = chance.choice((0.1, 3.0, 30.0)) if what != "lose" else 0.0
-    _, _, at = _near(chance, intents)
+    _, _, at = near(chance, intents)
     return Step(at - 0.1, "message_fault", {"task": task, "what": what, "seconds": seconds})
 
 
@@ -231,7 +238,7 @@ def review(chance: Random, intent: Intent) -> Step:
 
 def _reset(chance: Random, intents: Intents) -> Step:
     """Let the exchange lose all its orders, and a person notice it some time later."""
-    at = _near(chance, intents)[2]
+    at = near(chance, intents)[2]
     return Step(max(at, 4.0), "reset", {"after": chance.choice((0.5, 4.0, 15.0, 60.0))})
 
 
@@ -309,7 +316,7 @@ def _lost_in_flight(chance: Random, intents: Intents) -> Step:
 
 
 def _stream_fault(chance: Random, intents: Intents) -> Step:
-    account, _, at = _near(chance, intents)
+    account, _, at = near(chance, intents)
     what = chance.choice(("drop", "double", "delay", "delay", "reset", "mute"))
     seconds = chance.choice((0.05, 1.0, 10.0))
     return Step(at, "stream_fault", {"account": account, "what": what, "seconds": seconds})
@@ -317,7 +324,7 @@ def _stream_fault(chance: Random, intents: Intents) -> Step:
 
 def _for_a_while(kind: str, *seconds: float) -> Maker:
     def make(chance: Random, intents: Intents) -> Step:
-        return Step(_near(chance, intents)[2], kind, {"for": chance.choice(seconds)})
+        return Step(near(chance, intents)[2], kind, {"for": chance.choice(seconds)})
 
     return make
 
@@ -325,11 +332,11 @@ def _for_a_while(kind: str, *seconds: float) -> Maker:
 def _session_loss(chance: Random, intents: Intents) -> Step:
     process = chance.choice((*WORKERS, *WORKERS, "listener"))
     when = chance.choice(("before", "after"))
-    return Step(_near(chance, intents)[2], "session_loss", {"process": process, "when": when})
+    return Step(near(chance, intents)[2], "session_loss", {"process": process, "when": when})
 
 
 def _halt(chance: Random, intents: Intents) -> Step:
-    account, _, at = _near(chance, intents)
+    account, _, at = near(chance, intents)
     name = account if chance.random() < 0.7 else ""
     cancels = chance.random() < 0.3
     return Step(
@@ -348,7 +355,7 @@ def _on_process(kind: str, name: str, *values: float) -> Maker:
     def make(chance: Random, intents: Intents) -> Step:
         process = chance.choice((*WORKERS, "listener"))
         return Step(
-            _near(chance, intents)[2], kind, {"process": process, name: chance.choice(values)}
+            near(chance, intents)[2], kind, {"process": process, name: chance.choice(values)}
         )
 
     return make
@@ -364,7 +371,7 @@ def _stop(chance: Random, intents: Intents) -> Step:
 
 def _failover(chance: Random, intents: Intents) -> Step:
     loses = chance.choice((0.05, 0.3, 1.0, 5.0, 15.0))
-    at = min(_near(chance, intents)[2], STORY_SECONDS - loses - 0.5)
+    at = min(near(chance, intents)[2], STORY_SECONDS - loses - 0.5)
     return Step(at, "failover", {"loses": loses})
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 
+from tests.simulation.change_steps import CHANGES
 from tests.simulation.steps import (
     MAKERS,
     STORY_SECONDS,
@@ -18,9 +19,13 @@ from tests.simulation.steps import (
     Intent,
     Step,
     make_intent,
+    make_odd,
     review,
 )
 from tests.simulation.world import ACCOUNTS
+
+#: Kind of step -> the function that makes one.
+ALL_MAKERS = MAKERS | CHANGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Profile:
         False  # a first order of each account and symbol has fetched what the gate needs
     )
     notifies: bool = False  # always, else in a third of the seeds
+    is_odd: bool = False  # amounts have more digits than the exchange takes
 
 
 _COMMON = {"cancel": 3.0, "fill": 2.0}
@@ -79,6 +85,7 @@ PROFILES: dict[str, Profile] = {
                 "exchange_away": 0.6,
                 "call_fault": 2.0,
                 "crash": 1.0,
+                "redis_back": 0.5,
             },
         ),
         Profile(
@@ -118,7 +125,7 @@ PROFILES: dict[str, Profile] = {
             intents=(8, 16),
             open_orders=(1, 4),
             bursts=0.5,
-            steps={**_COMMON, **_BROKEN_CALLS, **_STREAM},
+            steps={**_COMMON, **_BROKEN_CALLS, **_STREAM, "new_limit": 2.0},
         ),
         Profile(
             "clocks",
@@ -153,6 +160,7 @@ PROFILES: dict[str, Profile] = {
                 "failover": 0.9,
                 "lost_in_flight": 0.7,
                 "redis_flush": 0.3,
+                "redis_back": 0.5,
             },
         ),
         Profile(
@@ -187,6 +195,54 @@ PROFILES: dict[str, Profile] = {
             steps={**_COMMON, "long_lag": 1.5, "lost_and_mute": 2.0, "call_fault": 1.0},
             breaks_assumptions=True,
         ),
+        Profile(
+            "rules",
+            deadlines=(8, 30, 120),
+            is_odd=True,
+            steps={
+                **_COMMON,
+                **_STREAM,
+                "symbol_rules": 2.0,
+                "symbol_gone": 0.4,
+                "symbol_pause": 0.3,
+                "call_fault": 3.0,
+                "crash": 1.0,
+                "lost_and_mute": 0.7,
+                "message_fault": 1.0,
+                "lag": 0.4,
+            },
+        ),
+        Profile(
+            "deploys",
+            deadlines=(8, 30, 120),
+            bursts=0.3,
+            steps={
+                **_COMMON,
+                **_STREAM,
+                "deploy": 1.3,
+                "migration": 0.7,
+                "settings": 2.0,
+                "call_fault": 3.0,
+                "crash": 1.0,
+                "message_fault": 1.0,
+                "session_loss": 0.7,
+                "lag": 0.4,
+            },
+        ),
+        Profile(
+            "exchange time",
+            deadlines=(8, 30, 120),
+            steps={
+                **_COMMON,
+                **_BROKEN_CALLS,
+                **_STREAM,
+                "exchange_step": 2.0,
+                "exchange_drift": 0.7,
+                "clock_step": 0.5,
+                "lost_and_mute": 0.7,
+                "lost_and_amended": 0.4,
+            },
+        ),
     )
 }
 
@@ -220,6 +276,8 @@ def make_story(seed: int, profile: Profile) -> list[Step]:
         intent = f"i-{number}"
         about = make_intent(chance, account, intent, profile.markets)
         about["way"] = chance.choice(profile.ways)
+        if profile.is_odd:
+            make_odd(chance, about)
         intents.append(Intent(account, intent, at, about["order_type"] == "MARKET"))
         if profile.deadlines:
             about["place_within_seconds"] = chance.choice(profile.deadlines)
@@ -233,7 +291,7 @@ def make_story(seed: int, profile: Profile) -> list[Step]:
         steps.append(Step(0.0, "review_rule", {"above": profile.review_above}))
         steps += [review(chance, intent) for intent in intents]
     for kind, often in profile.steps.items():
-        steps += [MAKERS[kind](chance, intents) for _ in range(_times(chance, often))]
+        steps += [ALL_MAKERS[kind](chance, intents) for _ in range(_times(chance, often))]
     return sorted(steps, key=lambda step: (step.at, step.kind))
 
 

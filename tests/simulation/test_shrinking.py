@@ -11,8 +11,8 @@ from tests.simulation import words
 from tests.simulation.narrow import NARROW
 from tests.simulation.playing import play
 from tests.simulation.shrinking import shrink
-from tests.simulation.steps import MAKERS, Step
-from tests.simulation.story import PROFILES, make_story
+from tests.simulation.steps import Step
+from tests.simulation.story import ALL_MAKERS, PROFILES, make_story
 
 
 def _story(*kinds: str) -> list[Step]:
@@ -62,7 +62,7 @@ def test_simulate_faults__shortens_a_failing_story_to_the_steps_that_it_needs() 
 def test_every_step_of_every_profile_has_plain_words() -> None:
     kinds = set()
     for profile in (*PROFILES.values(), *NARROW):
-        assert set(profile.steps) <= set(MAKERS)
+        assert set(profile.steps) <= set(ALL_MAKERS)
         for seed in range(40):
             story = make_story(seed, profile)
             kinds |= {step.kind for step in story}

@@ -90,6 +90,23 @@ def _review(about: About) -> str:
     return f"a second person {verb} {_order(about)}, {about['thinks']} s after seeing it held"
 
 
+def _values(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _settings(about: About) -> str:
+    values = _values(about["settings"])
+    return f"{about['process']} ends, and starts {about['pause']} s later with {values}"
+
+
+def _deploy(about: About) -> str:
+    values = f" and {_values(about['settings'])}" if about["settings"] else ""
+    return (
+        f"a deploy ends the processes {about['how']}, runs a migration ({about['migration']}), and"
+        f" starts each {about['pause']} s later with the new version{values}"
+    )
+
+
 def _of_order(text: str) -> Callable[[About], str]:
     return lambda about: text.format(order=_order(about), **about)
 
@@ -155,5 +172,14 @@ _WORDS: Mapping[str, Callable[[About], str]] = {
     "clock_step": _plain("the clock of {process} steps by {seconds} s, for 15 s"),
     "pause": _plain("{process} stands still for {for} s"),
     "stop": _plain("{process} stands still for {for} s, after {after} boundaries"),
+    "symbol_rules": _plain("{symbol} gets the step {step} and the tick {tick}"),
+    "symbol_gone": _plain("{symbol} is delisted, and comes back after {for} s"),
+    "settings": _settings,
+    "deploy": _deploy,
+    "migration": _plain("a migration ({migration}) runs under the running processes"),
+    "exchange_step": _plain("the clock of the exchange steps by {seconds} s"),
+    "exchange_drift": _plain("the clock of the exchange drifts by {rate} ms each second"),
+    "new_limit": _plain("{account} may have {open_orders} open orders from now on"),
+    "redis_back": _plain("a replica of Redis takes over that lacks the last {loses} s"),
     "failover": _plain("the database fails over, and loses its last {loses} s"),
 }

@@ -84,8 +84,10 @@ class World:
         self.followers: list[Follower] = []  # of the listener that runs
         self.failures: list[str] = []
         self.marks: set[str] = set()
+        self.settings: dict[str, dict[str, Any]] = {}  # of processes that have others than usual
         self.faults_are_over = False
         self.reset_at_us = 0  # the last one
+        self.exchange_clock_steps = 0.0  # in seconds, all together
         self.halts: list[Halt] = []
         self.answered: set[tuple[str, str, str]] = set()  # task, account, intent
         self.person = Process("person")
@@ -126,7 +128,7 @@ class World:
         process = self.processes["listener"]
         if process.is_dead or any(own.name == name for own in self.followers):
             return
-        follower = Follower(self.scheduler, self.exchange, process, name)
+        follower = Follower(self.scheduler, self.exchange, process, name, self.marks)
         self.followers.append(follower)
         self.scheduler.spawn(f"listener/{name}", process, follower.run)
 
@@ -144,7 +146,7 @@ class World:
 
     def _new_process(self, name: str, *, is_worker: bool = False) -> Process:
         old = self.processes.get(name)
-        process = Process(name, is_worker=is_worker)
+        process = Process(name, is_worker=is_worker, settings=dict(self.settings.get(name, {})))
         if old is not None:
             process.offset_us = old.offset_us
             process.drift_ppm = old.drift_ppm
@@ -153,6 +155,28 @@ class World:
         return process
 
     # -- the end of a process
+
+    def stop(self, name: str, pause: float, then: Callable[[], None] = lambda: None) -> None:
+        """Let a process end as a deploy does, and start it again some time later.
+
+        A worker takes no more messages and finishes the ones that it has. The others end at once.
+        `then` runs when the process is gone.
+        """
+        process = self.processes[name]
+        if not process.is_worker:
+            self.scheduler.kill(process)
+        process.is_stopping = True
+        self._look_for_end(process, pause, then)
+
+    def _look_for_end(self, process: Process, pause: float, then: Callable[[], None]) -> None:
+        mine = [task for task in self.scheduler.tasks if task.process is process]
+        if not process.is_dead and not all(task.is_done for task in mine):
+            self.scheduler.after(0.05, lambda: self._look_for_end(process, pause, then))
+            return
+        if not process.is_dead:  # else it was killed, and starts again anyway
+            process.is_dead = True
+            self.scheduler.after(pause, lambda: self.restart(process.name))
+        then()
 
     def _killed(self, process: Process) -> None:
         self.marks.add("crash")
@@ -184,6 +208,8 @@ class World:
         assert task is not None
         while True:
             message = self.broker.take(queues, task)
+            if message is None:
+                return
             args, kwargs = message.arguments
             if self.run_message(message.task, args, kwargs, message.headers, message.queue):
                 name = kwargs.get("account", ""), kwargs.get("intent_id", "")

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.django_db
 
 
 def free(account: ExchangeAccount) -> Decimal:
-    return Balance.objects.get(account=account, asset="USDT").free
+    row: Balance = Balance.objects.get(account=account, asset="USDT")
+    return Decimal(row.free)
 
 
 def read(account: ExchangeAccount) -> None:

@@ -63,6 +63,8 @@ class Command(BaseCommand):
         broken = [child for child in children if child.wait() != 0]
         for mark, number in sorted(marks.items()):
             self.stdout.write(f"{number:6d} {mark}")
+        if broken and not bad:
+            self.stdout.write(f"{len(broken)} of {len(children)} processes failed by themselves")
         seconds = time.monotonic() - began
         self.stdout.write(f"{count} seeds, {len(bad)} failed {sorted(bad)}, {seconds:.1f} s")
         if bad or broken:
