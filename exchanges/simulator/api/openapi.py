@@ -30,7 +30,7 @@ from exchanges.simulator.engine.enums import (
 )
 
 JSON = "application/json"
-#: The paths below which the refusals of a request are.
+#: The refusals that any request may meet, by status.
 REFUSALS = {
     "400": "The request is refused.",
     "401": "The key is unknown, revoked, or not allowed to do this.",
@@ -47,7 +47,7 @@ _DECIMAL: Schema = {**TEXT, "pattern": errors.DECIMAL_RANGE}
 _NAMES: Schema = {**TEXT, "pattern": rf'^\[("{_NAME}"(,"{_NAME}")*)?\]$'}
 _CLIENT_ID: Schema = {**TEXT, "pattern": r"^[a-zA-Z0-9_\-]{1,36}$"}
 
-#: What each parameter may be, by name.
+#: The values that each parameter takes, by name.
 PARAMETERS: dict[str, Schema] = {
     "symbol": {**TEXT, "pattern": f"^{_NAME}$", "examples": ["BTCUSDT"]},
     "symbols": {**_NAMES, "examples": ['["BTCUSDT","ETHUSDT"]']},
@@ -149,7 +149,7 @@ def _described(operation: Operation) -> dict[str, Any]:
 
 
 def _parameter(operation: Operation, name: str) -> Schema:
-    """Return what the parameter may be. `type` is one of an order, or of a ticker."""
+    """Return the values of a parameter. A `type` is that of an order or that of a ticker."""
     return _ORDER_TYPE if name == "type" and "side" in operation.names else PARAMETERS[name]
 
 
