@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from django.db import connection
 from pytest_django.fixtures import Settings
 
@@ -258,6 +259,27 @@ def test_submit_order__a_flushed_redis_is_distrusted_once(
     assert try_again(waiting).status == "NEW"
     assert distrusted() == ["nothing is remembered of it outside the database"]
     assert submit("i-3").status == "NEW"
+
+
+def test_submit_order__database_and_redis_of_one_snapshot_are_distrusted_after_a_flush(
+    exchange: FakeExchange, redis_server: TestRedis
+) -> None:
+    """They agree with each other, so only the operator knows (`docs/operations.md`)."""
+    submit("warm-up")
+    server = redis.Redis.from_url(redis_server.url)
+    snapshot = {key: server.dump(key) or b"" for key in book_memory.redis_keys()}
+    submit()
+    exchange.fill(client_id("i-1"))
+    lose("i-1")
+    for key, value in snapshot.items():
+        server.restore(key, 0, value, replace=True)
+    redis_server.flush()
+
+    again = submit()
+    pass_the_fence()
+
+    assert try_again(again).status == "FILLED"
+    assert exchange.accepted(client_id("i-1")) == 1
 
 
 def test_submit_order__a_database_and_a_redis_that_are_both_empty_meet_the_exchange(
