@@ -68,6 +68,7 @@ def installed(world: World) -> Iterator[None]:
             ),
             (app, "send_task", world.send_task),
             (app, "connection_for_write", world.broker.connection),
+            (app, "producer_or_acquire", world.broker.producer),
             (settings, "ORDER_EVENTS_TASK", BOT_TASK if world.notifies else ""),
             (Together, "_wait", _wait_with(world)),
             (prepared._Statements, "forget", forget_plan),
