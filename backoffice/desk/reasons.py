@@ -64,6 +64,7 @@ SENTENCES = (
     gettext_noop("no last trade on {symbol} is known, so neither is the cost of a market order"),
     gettext_noop("the database went back in time, so the order waits until its past is read"),
     gettext_noop("another worker is changing the order"),
+    gettext_noop("waits for {fact}"),
     gettext_noop("{fact} is still missing"),
     # Asking the gate
     gettext_noop("would be sent as {words}"),
@@ -79,7 +80,7 @@ SENTENCES = (
     gettext_noop("not found at the exchange, and a cancel was requested"),
     gettext_noop("no answer to the request, and not found at the exchange"),
 )
-# The figures that a sentence may be about, in the field `name`, and the duties, in `duty`.
+# The figures, duties and facts that a sentence may be about.
 NAMES = (
     gettext_noop("quantity"),
     gettext_noop("quote_quantity"),
@@ -94,12 +95,22 @@ NAMES = (
     gettext_noop("identical orders"),
     gettext_noop("halt rules"),
     gettext_noop("sweep"),
+    gettext_noop("balances"),
+    gettext_noop("catch_up"),
+    gettext_noop("fee_prices"),
+    gettext_noop("identity"),
+    gettext_noop("instruments"),
+    gettext_noop("new_price"),
+    gettext_noop("rules"),
+    gettext_noop("symbol"),
+    gettext_noop("sync"),
+    gettext_noop("the symbol's rules"),
 )
-_TRANSLATED = frozenset({"name", "duty"})
+_TRANSLATED = frozenset({"name", "duty", "fact"})
 # Only these fields hold text that people or the exchange wrote. The others are one word or figure,
 # some with a unit behind it.
 _FREE = frozenset({"reason", "who", "strategy", "words", "cause"})
-_LISTS = frozenset({"since", "most", "symbols", "currencies", "assets", "name", "duty"})
+_LISTS = frozenset({"since", "most", "symbols", "currencies", "assets", "name", "duty", "fact"})
 
 
 def shown_reason(text: str) -> str:
@@ -132,5 +143,5 @@ def _pattern(sentence: str) -> str:
 
 
 def _field(name: str) -> str:
-    form = ".+?" if name in _FREE else r"\S+(?: [\w,:]+)*?" if name in _LISTS else r"\S+"
+    form = ".+?" if name in _FREE else r"\S+(?: [\w,:']+)*?" if name in _LISTS else r"\S+"
     return rf"(?P<{name}>{form})"

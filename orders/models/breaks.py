@@ -89,4 +89,4 @@ class ReconciliationBreak(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.subject}"
+        return f"{self.get_kind_display()} {self.subject}"

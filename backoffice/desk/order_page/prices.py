@@ -69,7 +69,9 @@ def _fill(fill: Fill) -> dict[str, Any]:
 
 
 def _lines(order: Order) -> list[dict[str, str]]:
-    given = ((_("limit"), order.price), (_("stop"), order.stop_price))
+    # As the exchange has them, on its tick, if the order was sent.
+    sent = order.exchange_orders.order_by("-attempt").first() or order
+    given = ((_("limit"), sent.price), (_("stop"), sent.stop_price))
     average = (_("average"), order.average_price)
     return [{"title": title, "price": plain(p)} for title, p in (*given, average) if p]
 

@@ -221,6 +221,13 @@ def test_prices__show_candles_fills_and_limits(boss: Client, filled: Order) -> N
     assert [line["title"] for line in data["lines"]] == ["average"]
 
 
+def test_prices__mark_the_limit_as_it_was_sent(boss: Client, filled: Order) -> None:
+    Order.objects.filter(pk=filled.pk).update(price="60000.004")
+    filled.exchange_orders.update(price="60000")
+    data = boss.get(f"/admin/desk/order/{filled.pk}/prices/").json()
+    assert {"title": "limit", "price": "60000"} in data["lines"]
+
+
 def test_prices__say_why_there_are_none(
     boss: Client, filled: Order, exchange: FakeExchange
 ) -> None:

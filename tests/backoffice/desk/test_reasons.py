@@ -26,7 +26,7 @@ from orders.gate.checks import (
     check_reducing,
     quantize,
 )
-from orders.gate.decide import money_is_reserved
+from orders.gate.decide import Prerequisite, money_is_reserved
 from orders.gate.facts import _scoped_halt
 from orders.gate.limits import (
     LastTrade,
@@ -58,6 +58,8 @@ STORED = (
     "the database went back in time, so the order waits until its past is read",
     "another worker is changing the order",
     "catch_up is still missing",
+    *(f"waits for {fact.value}" for fact in Prerequisite),
+    "waits for the symbol's rules",
     "would be sent as BUY BTCUSDT LIMIT quantity 1 price 2",
     "would wait for a second person: rule 7: 5 is above 1",
 )
@@ -185,7 +187,7 @@ def test_shown_reason__every_sentence_is_one_that_the_code_says() -> None:
             ],
         ),
         ("orders/placing/recovered.py", [STORED[6]]),
-        ("orders/placing/submit.py", [" is still missing"]),
+        ("orders/placing/submit.py", [" is still missing", "waits for ", "the symbol's rules"]),
         ("orders/gate/preview.py", ["would be sent as ", "would wait for a second person: "]),
         ("orders/placing/holding.py", ["nobody released it before the deadline "]),
     ],
@@ -231,6 +233,7 @@ def test_shown_reason__is_the_stored_text_in_english() -> None:
 def test_shown_reason__translates_names_of_figures() -> None:
     with translation.override("ru"):
         assert [name for name in NAMES if translation.gettext(name) == name] == []
+        assert {fact.value for fact in Prerequisite} <= set(NAMES)
         assert "notional" not in shown_reason("notional would be 600, at most 599 USDT are allowed")
 
 
