@@ -30,6 +30,13 @@ _AWAY_STATES = frozenset(
         "25P03",  # it ended our session, which stood still in a transaction,
         "25P04",  # or whose transaction took too long
         "26000",  # a connection pooler gave us another session: our prepared statement isn't there
+        # A restore is under way, or new code began before its migration: a schema, table, column
+        # or function isn't there yet, or its privileges aren't.
+        "3F000",
+        "42501",
+        "42703",
+        "42883",
+        "42P01",
         "40001",  # others were faster,
         "40003",  # the fate of the statement is unknown,
         "40P01",  # or locked in another order
@@ -56,7 +63,8 @@ def is_database_away(error: BaseException | None) -> bool:
     """Return whether the same work may succeed a moment later, on a new connection.
 
     True for a database that is lost, refuses, shuts down, has no room, is read-only or doesn't
-    answer in time, however Django wraps it. False for errors of the statement or its data.
+    answer in time, or has no such table yet, however Django wraps it. False for errors of the data
+    and of the statement's text.
     """
     if not isinstance(error, Error):
         return False

@@ -24,6 +24,11 @@ LATER = {
     "25006": "read-only transaction",
     "25P03": "idle in transaction",
     "26000": "the pooler's other session",
+    "3F000": "no such schema yet",
+    "42501": "no privilege yet",
+    "42703": "no such column yet",
+    "42883": "no such function yet",
+    "42P01": "no such table yet",
     "40001": "serialization failure",
     "40P01": "deadlock",
     "53000": "insufficient resources",
@@ -49,9 +54,8 @@ NEVER = {
     "23505": "unique",
     "23514": "check",
     "25P02": "failed transaction",
-    "42501": "no privilege",
-    "42703": "no such column",
-    "42P01": "no such table",
+    "42601": "a statement that can't be read",
+    "42804": "another type than the column's",
     "XX000": "internal error",
 }
 

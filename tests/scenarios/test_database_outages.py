@@ -140,6 +140,30 @@ def test_database__stopped_and_the_workers_too(
     check_nothing_is_lost(market, sent)
 
 
+def test_database__a_table_is_not_there_yet(
+    market: Simulator, workers: Workers, processes: ProcessFactory
+) -> None:
+    """A restore makes its tables one after the other, and new code may begin before `migrate`."""
+    workers()
+    to_cancel = place_the_first()
+    name = Order._meta.db_table
+    try:
+        rename(name, "not_yet")
+        sent = send_everything(to_cancel)
+        wait_for(
+            lambda: "task_waits_for_database" in processes.started[0].output(),
+            what="a worker has met the missing table",
+        )
+    finally:
+        rename("not_yet", name)
+    check_nothing_is_lost(market, sent)
+
+
+def rename(name: str, to: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f'ALTER TABLE "{name}" RENAME TO "{to}"')
+
+
 def test_database__a_column_is_widened_under_the_workers(
     market: Simulator, workers: Workers, processes: ProcessFactory
 ) -> None:
