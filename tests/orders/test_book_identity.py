@@ -586,8 +586,10 @@ def test_submit_order__with_many_symbols_none_waits_for_another_ones_reading(
     wide: Wide, settings: Settings, count: int
 ) -> None:
     """After a start nothing is read. After a restore each symbol is read once, by its own order."""
-    # A fence that stays until we let it pass, however long the machine takes for all the orders.
+    # A fence that stays until we let it pass, however long the machine takes for all the orders,
+    # and deadlines that none of them meets meanwhile.
     settings.EXCHANGE_ENGINE_TIMEOUT_MS = 3_600_000
+    settings.PLACE_WITHIN_SECONDS = 3_600
     *symbols, busy = wide(count + 1)
     with FakeExchange({"USDT": "10000000"}).installed() as exchange:
         # A page that is as long as the longest one known may be cut short, and costs one more.
