@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
+from exchanges import clock
+from exchanges.models import MidPrice
 from orders.models import Status
 from tests.browser.test_budget import sign_in
 from tests.factories import OrderFactory
@@ -42,6 +45,27 @@ def test_list__is_walked_by_keys(orders_page: Page) -> None:
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.locator(".desk-head")).to_contain_text("grid-0")
+
+
+def test_list__shows_the_age_of_a_price_that_gets_old_on_the_page(
+    page: Page, live_server: LiveServer, transactional_db: None
+) -> None:
+    order = OrderFactory(status=Status.NEW, price=Decimal(50_000))
+    MidPrice.objects.create(
+        exchange=order.account.exchange, environment=order.account.environment,
+        symbol=order.symbol, bid=Decimal(50_990), ask=Decimal(51_010), asked_at=clock.now(),
+    )  # fmt: skip
+    page.clock.install()
+    sign_in(page, live_server.url)
+    page.goto(f"{live_server.url}/admin/orders/order/")
+    cell = page.locator("td.field-distance_number")
+    expect(cell).to_have_text("1.96 %")
+    page.clock.run_for(40_000)
+    expect(cell).to_have_text("1.96 %")
+    page.clock.run_for(30_000)
+    expect(cell).to_have_text("1.96 % 1 min")
+    page.clock.run_for(2 * 3_600_000)
+    expect(cell).to_have_text("1.96 % 2 hr")
 
 
 def test_list__keeps_columns_and_views(orders_page: Page) -> None:

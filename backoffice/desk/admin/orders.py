@@ -114,6 +114,9 @@ class OrderAdmin(
     LostVerb,
     GridTable,
 ):
+    class Media:
+        js = ("desk/ages.js",)
+
     whole_list: ClassVar = {"cancel": ReasonForm}
     list_display = (
         _recorded_at,

@@ -160,17 +160,23 @@ def filled_bar(order: Order) -> str:
 
 
 def distance_text(distance: Distance | None) -> str:
-    """Return a limit's distance from the market in percent, with the age of an old price."""
+    """Return a limit's distance from the market in percent, with the age of an old price.
+
+    `ages.js` adds the age of a price that gets old on the page.
+    """
     if distance is None:
         return EMPTY
-    hint = _("%(source)s %(price)s, %(age)s ago") % {
+    hint = _("%(source)s %(price)s, %(time)s") % {
         "source": price_source(distance.known.source),
         "price": plain(distance.known.price),
-        "age": duration(distance.age),
+        "time": f"{localtime(distance.known.at):%Y-%m-%d %H:%M:%S}",
     }
-    old = "" if distance.is_fresh else format_html(" <small>{}</small>", duration(distance.age))
     return format_html(
-        '<span class="desk-number" title="{}">{} %</span>{}', hint, f"{distance.percent:.2f}", old
+        '<span class="desk-number" title="{}">{} %</span> <small data-age="{}">{}</small>',
+        hint,
+        f"{distance.percent:.2f}",
+        int(distance.age.total_seconds()),
+        "" if distance.is_fresh else duration(distance.age),
     )
 
 

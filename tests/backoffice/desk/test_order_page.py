@@ -132,7 +132,7 @@ def test_page__names_the_mid_as_arrival_price_with_its_age(
     )  # fmt: skip
     order = submit("i-mid")
     html = boss.get(page_of(order)).content.decode()
-    assert re.search(r"<small>mid, [45]\.?\d* s old</small>", html)
+    assert re.search(r"<small>mid, \d+ s old</small>", html)
     (decision,) = gate_of(order, order.exchange_orders.all())
     assert dict(decision.figures)["arrival price (mid)"] == "60000.015"  # every digit
 
