@@ -406,4 +406,5 @@ def test_due_orders__a_backlog_of_thousands_is_not_read(
 
     assert found[0].pk == to_cancel.pk
     read = sum(rows_read(query["sql"]) for query in captured.captured_queries)
-    assert read <= 2 * due.BATCH + 10
+    # Two parts of a batch, and the account of each row if the plan looks it up row by row.
+    assert read <= 3 * due.BATCH + 10

@@ -222,7 +222,7 @@ def test_place__refusals_by_the_exchanges_filters_are_recorded_in_its_words(desk
     for name, arguments in REFUSED.items():
         # A refusal teaches the filters, so each order meets a copy that knows none.
         Instrument.objects.filter(symbol="BTCUSDT").update(filters=[], updated_at=clock.now())
-        Lease.objects.filter(pk__startswith="rules:").delete()
+        Lease.objects.filter(pk__startswith="rules").delete()  # the turns, and when they were read
         answers[name] = send(name, arguments).get(timeout=20)
     settle()
 
