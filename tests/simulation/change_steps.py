@@ -1,4 +1,4 @@
-"""Make the steps that change what the back office takes for lasting: rules, settings, versions."""
+"""Make the steps that change lasting things: rules, settings, versions."""
 
 from __future__ import annotations
 

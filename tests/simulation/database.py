@@ -27,7 +27,7 @@ from backoffice.postgres.sessions import BoundedConnection
 from tests.simulation.scheduler import BEGIN_US, Process, Scheduler, Stuck, Task
 
 USUAL_LOCK_SECONDS = 5.0
-#: Real time that the server may need for what it always does, on a machine under load.
+#: Real time that the server may need for its usual work, on a machine under load.
 _SERVER_SECONDS = 120.0
 PATIENCE_MS = 4  # after so long without an answer we ask whether a lock holds the statement up
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

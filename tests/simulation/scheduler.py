@@ -193,7 +193,7 @@ class Scheduler:
     def _described(self, task: Task | None) -> str:
         """Name the task that holds the baton, and the place where its thread is."""
         if task is None:
-            return "nobody holds the baton"
+            return "no task holds the baton"
         thread = next((each for each in self._threads if each.name == task.name), None)
         frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
         place = "".join(traceback.format_stack(frame)[-8:]) if frame is not None else ""

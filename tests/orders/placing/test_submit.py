@@ -180,7 +180,7 @@ def test_submit_order__a_lost_order_with_other_figures_is_a_conflict(simulator: 
 def test_submit_order__a_lost_order_is_adopted_if_the_symbol_has_another_grid_by_now(
     account: ExchangeAccount, simulator: Simulator, step: str, tick: str, side: str
 ) -> None:
-    """The amounts that were sent are on a grid that nobody remembers any more."""
+    """The amounts that were sent are on a grid that is no longer known."""
     asked = {"side": side, "quantity": "0.0137968", "price": "60001.23456"}
     lost = submit(**asked).exchange_orders.get()
     lose_the_book()
