@@ -32,6 +32,7 @@ class Child:
     name: str
     argv: list[str]
     is_server: bool = False
+    is_starting: bool = False  # a server that ends now is not started again: its starter sees it
     user: str | None = None  # None: our own
     stop_signal: int = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = None
@@ -69,7 +70,7 @@ class Supervisor:
 
         Raise StartFailed, with its last words, if it ends before.
         """
-        child.is_server = True
+        child.is_server = child.is_starting = True
         self.add(child)
 
         def ready_or_gone() -> bool:
@@ -82,6 +83,7 @@ class Supervisor:
             raise StartFailed(self._last_words(child.name, child.process, child.log_from))
 
         self.wait_for(ready_or_gone, what)
+        child.is_starting = False
 
     def run_once(self, name: str, argv: list[str]) -> None:
         """Run a program to its end. Raise StartFailed, with its last words, if it fails."""
@@ -118,7 +120,7 @@ class Supervisor:
             if child.process is None:
                 if now >= child.start_at:
                     self._start(child)
-            elif child.process.poll() is not None:
+            elif child.process.poll() is not None and not child.is_starting:
                 self._note_failure(child, now)
 
     def stop(self) -> None:

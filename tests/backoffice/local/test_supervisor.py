@@ -124,6 +124,21 @@ def test_add_server__that_ended_shows_its_last_words(supervisor: Supervisor) -> 
         supervisor.add_server(Child("redis", python("1 / 0")), lambda: False, "the server")
 
 
+def test_add_server__that_ends_while_it_is_asked_is_not_started_again(
+    supervisor: Supervisor,
+) -> None:
+    child = Child("server", python("import sys; sys.exit('no')"))
+
+    def is_ready() -> bool:
+        assert child.process is not None
+        child.process.wait(10)
+        return False
+
+    with pytest.raises(StartFailed, match="no"):
+        supervisor.add_server(child, is_ready, "the server")
+    assert not child.failures
+
+
 def test_wait_for__names_what_is_not_ready(supervisor: Supervisor) -> None:
     with pytest.raises(StartFailed, match="the exchange did not get ready within 0 s"):
         supervisor.wait_for(lambda: False, "the exchange", within=0.3)
