@@ -169,9 +169,9 @@ def _start(progress: SymbolCatchUp, *, include_external: bool) -> int | None:
     """Return the first id to read. None: the newest page is enough."""
     if include_external and progress.read_until is not None:
         return progress.read_until + 1
-    # Only the orders that were read count. No order that we know proves anything about the orders before it,
-    # because the exchange numbers them as they arrive: one that was sent before a lost one, and
-    # arrived behind it, has the higher number.
+    # Only the orders that were read count. No order that we know proves anything about those
+    # before it, because the exchange numbers them as they arrive: one that was sent before a lost
+    # one, and arrived behind it, has the higher number.
     known = [progress.read_until, None if include_external else progress.own_read_until]
     numbers = [number for number in known if number is not None]
     if numbers:
