@@ -24,7 +24,7 @@ import requests
 from backoffice.local.embedded import HOST, free_port
 from tests.benchmarks.figures import Cell, Figures
 from tests.benchmarks.parts import BackOffice
-from tests.harness.processes import ROOT, ChildProcess
+from tests.harness.processes import ROOT, ChildProcess, web_argv
 
 LISTENERS = 50
 FETCHERS = 3
@@ -58,11 +58,9 @@ def measure_live(office: BackOffice, say: Callable[[str], None]) -> dict[str, Fi
 
 def _web(office: BackOffice, env: Mapping[str, str], port: int) -> ChildProcess:
     """Return the web server, not started, as production runs it."""
-    argv = ("-m", "uvicorn", "backoffice.asgi:application", "--host", HOST, "--port", str(port))
-    end = ("--lifespan", "off", "--timeout-graceful-shutdown", "1")
     return ChildProcess(
         "web",
-        [sys.executable, *argv, *end],
+        [sys.executable, *web_argv(port)],
         env=env,
         log=office.directory / "web.log",
         ready="running on",

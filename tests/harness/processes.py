@@ -25,6 +25,12 @@ def database_url() -> str:
     return f"postgres://{user}@:{port}/{folder}/{settings['NAME']}"
 
 
+def web_argv(port: int) -> list[str]:
+    """Return the arguments of Python that serve the back office as production does."""
+    argv = ["-m", "uvicorn", "backoffice.asgi:application", "--host", embedded.HOST]
+    return [*argv, "--lifespan", "off", "--timeout-graceful-shutdown", "1", "--port", str(port)]
+
+
 class ChildProcess:
     """One of our programs in its own process group. `ready` is the log text that shows it runs.
 

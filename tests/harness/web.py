@@ -14,7 +14,7 @@ from django.test import Client
 
 from backoffice.local import embedded
 from backoffice.local.embedded import free_port
-from tests.harness.processes import ChildProcess, ProcessFactory
+from tests.harness.processes import ChildProcess, ProcessFactory, web_argv
 from tests.harness.waiting import wait_for
 
 
@@ -24,13 +24,9 @@ class Web:
     def __init__(self, processes: ProcessFactory, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self.url = f"http://{embedded.HOST}:{self.port}"
-        argv = ("uvicorn", "backoffice.asgi:application", "--host", embedded.HOST)
-        end = ("--lifespan", "off", "--timeout-graceful-shutdown", "1", "--port", str(self.port))
         self.process: ChildProcess = processes.program(
             "web",
-            "-m",
-            *argv,
-            *end,
+            *web_argv(self.port),
             ready="running on",
             env={"DATABASE_POOL_SIZE": "8"} | dict(env or {}),
         )
