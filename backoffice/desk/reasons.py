@@ -107,10 +107,10 @@ NAMES = (
     gettext_noop("the symbol's rules"),
 )
 _TRANSLATED = frozenset({"name", "duty", "fact"})
-# Only these fields hold text that people or the exchange wrote. The others are one word or figure,
-# some with a unit behind it.
+# Fields with any text, such as a person's own words, and fields with one or more words. The others
+# are a single word or figure.
 _FREE = frozenset({"reason", "who", "strategy", "words", "cause"})
-_LISTS = frozenset({"since", "most", "symbols", "currencies", "assets", "name", "duty", "fact"})
+_WORDS = frozenset({"since", "most", "symbols", "currencies", "assets", "name", "duty", "fact"})
 
 
 def shown_reason(text: str) -> str:
@@ -143,5 +143,5 @@ def _pattern(sentence: str) -> str:
 
 
 def _field(name: str) -> str:
-    form = ".+?" if name in _FREE else r"\S+(?: [\w,:']+)*?" if name in _LISTS else r"\S+"
+    form = ".+?" if name in _FREE else r"\S+(?: [\w,:']+)*?" if name in _WORDS else r"\S+"
     return rf"(?P<{name}>{form})"

@@ -213,10 +213,8 @@ def _statement_for(
     strategy = intent.strategy
     own = (symbol, strategy, symbol, strategy, intent_id, recovered_as, noted, intent_id)
     rules = (symbol, strategy)
-    return _statement(intent.amounts.side), (
-        *(*own, *rules),
-        *(symbol, symbol, symbol, symbol, intent.account),
-    )
+    parameters = (*own, *rules, *[symbol] * 4, intent.account)
+    return _statement(intent.amounts.side), parameters
 
 
 def ensure_halt_row() -> None:

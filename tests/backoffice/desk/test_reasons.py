@@ -48,15 +48,21 @@ LAST = LastTrade(D(60000), NOW - timedelta(seconds=60), NOW)
 MARKET = amounts(order_type=OrderType.MARKET, price=None)
 BY_QUOTE = replace(MARKET, quantity=None, quote_quantity=D(100))
 HALTED_AT = "2026-11-30T20:00:00+00:00"
-# Sentences of functions that need a database, as literals. A test below holds them equal.
-STORED = (
-    "all trading is halted: flood",  # below through the function, too
-    "canceled before it was sent",
+UNKNOWN = "but no balance is known yet"
+WITHDRAWN = "canceled before it was sent"
+ABSENT = (
     "not found at the exchange, and a cancel was requested",
     "no answer to the request, and not found at the exchange",
+)
+WENT_BACK = "the database went back in time, so the order waits until its past is read"
+CONTENDED = "another worker is changing the order"
+# Sentences of functions that need a database, as literals. A test below holds them equal.
+STORED = (
+    WITHDRAWN,
+    *ABSENT,
     "no last trade on BTCUSDT is known, so neither is the cost of a market order",
-    "the database went back in time, so the order waits until its past is read",
-    "another worker is changing the order",
+    WENT_BACK,
+    CONTENDED,
     "catch_up is still missing",
     *(f"waits for {fact.value}" for fact in Prerequisite),
     "waits for the symbol's rules",
@@ -135,9 +141,6 @@ def denials() -> list[Denial | None]:
     ]
 
 
-UNKNOWN = "but no balance is known yet"
-
-
 def _filters(**changes: object) -> Denial | None:
     asked = amounts(**changes)
     return check_filters(RULES, asked, quantize(RULES, asked))
@@ -174,8 +177,8 @@ def test_shown_reason__every_sentence_is_one_that_the_code_says() -> None:
 @pytest.mark.parametrize(
     ("module", "texts"),
     [
-        ("orders/placing/record.py", ["canceled before it was sent"]),
-        ("orders/sweep.py", [STORED[2], STORED[3]]),
+        ("orders/placing/record.py", [WITHDRAWN]),
+        ("orders/sweep.py", [*ABSENT]),
         (
             "orders/gate/decide.py",
             [
@@ -183,10 +186,10 @@ def test_shown_reason__every_sentence_is_one_that_the_code_says() -> None:
                 "not sent before the deadline ",
                 "no last trade on ",
                 " is known, so neither is the cost of a market order",
-                STORED[5],
+                WENT_BACK,
             ],
         ),
-        ("orders/placing/recovered.py", [STORED[6]]),
+        ("orders/placing/recovered.py", [CONTENDED]),
         ("orders/placing/submit.py", [" is still missing", "waits for ", "the symbol's rules"]),
         ("orders/gate/preview.py", ["would be sent as ", "would wait for a second person: "]),
         ("orders/placing/holding.py", ["nobody released it before the deadline "]),
