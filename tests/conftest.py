@@ -40,6 +40,9 @@ hypothesis_settings.load_profile("suite")
 STACK = pytest.StashKey[Stack]()
 FACTORIES = pytest.StashKey[list[ProcessFactory]]()
 
+#: A test with one of these takes seconds to start its parts.
+REAL_PARTS = frozenset({"processes", "browser"})
+
 #: Short waits: a proof that takes production 20 s takes the scenarios 2.
 FAST_TIMING: dict[str, float] = {
     "EXCHANGE_REQUEST_TIMEOUT_MS": 1500,
@@ -64,6 +67,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "backoffice.settings"  # for the processes we start
     config.stash[STACK] = stack = Stack()
     stack.point_django_here()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a stack of processes or a browser as long, except for the marked `core`."""
+    scenarios = Path(__file__).with_name("scenarios")
+    for item in items:
+        is_real = scenarios in item.path.parents or not REAL_PARTS.isdisjoint(
+            getattr(item, "fixturenames", ())
+        )
+        if is_real and item.get_closest_marker("core") is None:
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

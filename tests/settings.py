@@ -14,6 +14,9 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.simulation"]  # for its command `simul
 #: The tests of the second factor ask for it. Others may have live accounts without it.
 SECOND_FACTOR = "optional"
 
+#: Each test client makes its own middleware, which would read all static files at once.
+WHITENOISE_AUTOREFRESH = True
+
 PASSWORD_HASHERS = [
     "tests.harness.passwords.QuickHasher",
     "django.contrib.auth.hashers.ScryptPasswordHasher",

@@ -75,6 +75,7 @@ def web(tmp_path: Path) -> Iterator[tuple[ChildProcess, int]]:
     process.stop()
 
 
+@pytest.mark.long
 def test_compose__health_check_of_web_passes_whatever_allowed_hosts_says(
     web: tuple[ChildProcess, int],
 ) -> None:

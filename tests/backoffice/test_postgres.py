@@ -167,6 +167,7 @@ def test_session__that_stands_still_in_a_transaction_ends(postgres: PostgresServ
     stopped.close()
 
 
+@pytest.mark.long
 def test_session__a_migration_may_take_long(own: DatabaseWrapper) -> None:
     with own.schema_editor(atomic=True) as editor:
         editor.execute("SELECT pg_sleep(1)")  # longer than a statement and than an answer may take
@@ -203,6 +204,7 @@ def test_answer__that_does_not_come_is_given_up(
     assert ask(distant, "SELECT 2") == "2"
 
 
+@pytest.mark.long
 def test_connect__that_is_not_answered_is_given_up(
     distant: DatabaseWrapper, proxy: DatabaseProxy
 ) -> None:
@@ -293,6 +295,7 @@ def full_database(processes: ProcessFactory) -> ChildProcess:
     return processes.program("crowd", "-c", TAKES_ALL, ready="full ")
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_halt_trading__gets_through_with_too_many_clients(
     account: ExchangeAccount, full_database: ChildProcess
@@ -328,6 +331,7 @@ def swallowing(proxy: DatabaseProxy) -> Iterator[dict[str, str]]:
     proxy.pass_on()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_halt_trading__says_what_to_do_if_the_database_stands_still(
     account: ExchangeAccount, proxy: DatabaseProxy, swallowing: dict[str, str]
@@ -344,6 +348,7 @@ def test_halt_trading__says_what_to_do_if_the_database_stands_still(
     assert line.endswith(ADVICE)
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_stop_page__says_what_to_do_if_the_database_stands_still(
     account: ExchangeAccount,

@@ -196,6 +196,7 @@ def _facts(options: dict[str, Any], kind: Any) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.long
 def test_settings__cookies_are_for_https_unless_a_word_says_otherwise() -> None:
     names = ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE")
     own = {"SECRET_KEY": "made-up"}

@@ -86,6 +86,7 @@ BEAT = {
 }
 
 
+@pytest.mark.long
 def test_setup__registers_every_task_in_every_process() -> None:
     """A sweep that starts another app's task by name must find it in eager mode, too."""
     done = subprocess.run(

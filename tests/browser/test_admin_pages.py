@@ -59,7 +59,7 @@ def keep(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.core)])
 def test_admin__filters_opens_and_cancels_an_order(
     page: Page, live_server: LiveServer, orders: dict[str, Order], simulator: Simulator, scheme: str
 ) -> None:

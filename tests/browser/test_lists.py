@@ -42,6 +42,7 @@ def test_list__is_walked_by_keys(orders_page: Page) -> None:
     page.keyboard.type("grid-0")
     page.keyboard.press("Enter")
     expect(page.locator("#result_list .desk-row")).to_have_count(1)
+    page.wait_for_load_state()  # the rows are there before the script that hears the keys
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.locator(".desk-head")).to_contain_text("grid-0")

@@ -42,6 +42,7 @@ def open_desk(page: Page, web: Web, boss: User) -> None:
     expect(page.get_by_role("status").get_by_text("Live", exact=True)).to_be_visible()
 
 
+@pytest.mark.core
 def test_desk__shows_an_order_within_a_second_of_its_commit(
     page: Page, web: Web, boss: User, demo: ExchangeAccount
 ) -> None:

@@ -71,6 +71,7 @@ def test_order_page__follows_the_order_without_a_reload(
     assert page.evaluate("window.isSamePage")
 
 
+@pytest.mark.core
 def test_stop__by_its_key_halts_a_strategy_and_proves_it(
     page: Page, web: Web, orders: dict[str, Order]
 ) -> None:

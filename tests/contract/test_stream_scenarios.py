@@ -197,6 +197,7 @@ def test_stream__tells_balances_and_deposits(
     assert last["USDT"] == asked["USDT"] == (Decimal(99810), Decimal(200))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_reset", [False, True])
 def test_stream__comes_back_each_time_it_is_cut(
     simulator: Simulator, gateway: Gateway, listen: Callable[..., Listener], with_reset: bool
@@ -210,6 +211,7 @@ def test_stream__comes_back_each_time_it_is_cut(
     assert len(listener.of(Disconnected)) == 5
 
 
+@pytest.mark.long
 def test_stream__a_half_open_connection_is_found_dead(
     simulator: Simulator, gateway: Gateway, listen: Callable[..., Listener]
 ) -> None:

@@ -347,6 +347,7 @@ def test_refuse_danger__starts_without_a_database(monkeypatch: pytest.MonkeyPatc
     refuse_danger()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "program",

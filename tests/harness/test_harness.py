@@ -169,6 +169,7 @@ def test_scenario__worker_has_short_waits_and_so_have_we(
     assert scenario.worker.env["EXCHANGE_DEMO_REST_URL"] == scenario.simulator.url
 
 
+@pytest.mark.core
 @pytest.mark.browser
 def test_page__shows_the_login(live_server: LiveServer, page: Page) -> None:
     page.goto(f"{live_server.url}/admin/")

@@ -581,7 +581,8 @@ def test_ensure_caught_up__before_the_fence_only_some_symbols_are_looked_at(
         assert early == [symbols[0], *symbols[:2]]
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [60, 400])
 def test_submit_order__with_many_symbols_none_waits_for_another_ones_reading(
     wide: Wide, settings: Settings, count: int
 ) -> None:

@@ -150,6 +150,7 @@ def stopped_worker(account: ExchangeAccount, postgres: PostgresServer) -> Iterat
     process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("of_everything", [True, False])
 def test_halt_trading__passes_a_worker_that_was_stopped_inside_a_claim(
@@ -175,6 +176,7 @@ def test_halt_trading__passes_a_worker_that_was_stopped_inside_a_claim(
     assert after.everything_halted if of_everything else after.trading_state == "HALTED"
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_halt_trading__ends_no_claim_that_only_waits_for_it(account: ExchangeAccount) -> None:
     """A claim that runs for a second is waited for, and so is the halt by a later claim."""

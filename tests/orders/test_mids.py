@@ -64,6 +64,7 @@ def test_symbols_in_use__a_busy_account_hides_no_other() -> None:
     assert in_use() == ["BTCUSDT", "ETHUSDT"]
 
 
+@pytest.mark.long
 def test_symbols_in_use__reads_few_rows_of_a_large_book() -> None:
     fill_book(20_000)
     Order.objects.update(created_at=clock.now())  # all of them are recent

@@ -390,6 +390,7 @@ def rows_read(statement: str) -> float:
     return read
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("busy", ["another", "the same"])
 def test_due_orders__a_backlog_of_thousands_is_not_read(
     accounts: list[ExchangeAccount], exchange: FakeExchange, busy: str

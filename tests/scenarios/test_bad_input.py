@@ -206,6 +206,7 @@ def test_cancel_order__malformed_arguments_are_refused_by_name(desk: Scenario) -
     assert_worker_goes_on(desk)
 
 
+@pytest.mark.core
 def test_submit_order__an_unknown_symbol_is_denied_where_staff_see_it(desk: Scenario) -> None:
     for intent_id, symbol in (
         ("unknown", "NOSUCH"),

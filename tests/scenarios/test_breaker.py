@@ -208,6 +208,7 @@ def test_breaker__stays_open_for_a_worker_that_starts_anew(scenario: Scenario) -
     assert placements(scenario) == tried
 
 
+@pytest.mark.core
 def test_halt__holds_for_a_worker_that_starts_anew(scenario: Scenario) -> None:
     place("i-0")
     halt_trading(account=None, reason="drill", actor="eva")

@@ -122,6 +122,7 @@ def test_cancel_order__waiting_after_a_refusal_is_withdrawn(desk: Scenario) -> N
     desk.worker.stop()  # It would remember the 30 s in the next test, although Redis is emptied.
 
 
+@pytest.mark.core
 def test_cancel_order__open_is_canceled_by_the_exchanges_word(desk: Scenario) -> None:
     place("i-1")
 

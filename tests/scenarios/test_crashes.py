@@ -64,6 +64,7 @@ def test_worker__killed_before_its_send_leaves_a_claim_that_is_proven_absent(
     assert_book_equals_truth(market, placed=2)
 
 
+@pytest.mark.core
 def test_worker__killed_after_its_send_leaves_an_order_that_is_found(market: Scenario) -> None:
     market.simulator.control.faults.add("never_answer", match=POST_ORDER)
     send("i-1", MARKET_BUY)

@@ -62,6 +62,7 @@ def test_database__stopped_and_started(
     check_nothing_is_lost(market, sent)
 
 
+@pytest.mark.core
 def test_database__merely_restarted(
     market: Simulator, workers: Workers, postgres: PostgresServer, processes: ProcessFactory
 ) -> None:

@@ -27,7 +27,7 @@ BUY: dict[str, Any] = {
 Capture = Callable[..., AbstractContextManager[list[Callable[[], object]]]]
 
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = [pytest.mark.usefixtures("eager"), pytest.mark.core]
 
 
 @pytest.mark.django_db

@@ -87,6 +87,7 @@ def strike(
     }
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("arguments", ORDER_TYPES.values(), ids=ORDER_TYPES.keys())
 def test_place__accepted_but_not_told_is_found_and_not_sent_again(
     desk: Scenario, arguments: dict[str, Any]

@@ -51,6 +51,7 @@ def cancel(desk: Client, *intent_ids: str) -> str:
     return say(desk.post(address, form | {"confirmed": "yes", "reason": "a drill"}))
 
 
+@pytest.mark.core
 def test_web__cancels_through_a_worker_and_shows_its_answer(
     desk: Client, scenario: Scenario
 ) -> None:

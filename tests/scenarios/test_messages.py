@@ -6,6 +6,7 @@ import random
 import time
 from datetime import timedelta
 
+import pytest
 from django.conf import settings
 
 from backoffice.celery import app
@@ -29,6 +30,7 @@ from tests.scenarios.steps import (
 )
 
 
+@pytest.mark.core
 def test_submit_order__the_same_message_twice_is_one_order(desk: Scenario) -> None:
     desk.simulator.control.unfreeze()
 
@@ -153,6 +155,7 @@ def test_resolve_unconfirmed__overlapping_sweeps_do_the_work_once(
     assert colleague.is_alive
 
 
+@pytest.mark.core
 def test_redis__flushed_with_orders_queued_loses_nothing_that_was_recorded(desk: Scenario) -> None:
     """A bot that sends only a message repeats it until it is answered."""
     desk.worker.stop()

@@ -36,6 +36,7 @@ def busy(desk: Scenario) -> Scenario:
     return desk
 
 
+@pytest.mark.core
 def test_submit__an_intent_whose_rows_are_lost_is_adopted(busy: Scenario) -> None:
     assert place("i-1", MARKET_BUY)["status"] == "FILLED"
     lose("i-1")

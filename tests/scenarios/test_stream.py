@@ -29,6 +29,7 @@ def is_in_sync() -> bool:
     return StreamState.objects.filter(in_sync_since__isnull=False).exists()
 
 
+@pytest.mark.core
 def test_listener__a_fill_arrives_without_any_query(listener: Any, simulator: Any) -> None:
     order = submit()
     client_order_id = order.exchange_orders.get().client_order_id

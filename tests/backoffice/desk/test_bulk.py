@@ -177,6 +177,7 @@ def test_whole_list__refuses_more_rows_than_it_can_hold(
     assert "More than 2 rows match" in html
 
 
+@pytest.mark.long
 def test_result_page__takes_the_same_queries_for_any_number_of_lines(
     account: ExchangeAccount,
 ) -> None:

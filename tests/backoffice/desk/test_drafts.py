@@ -292,6 +292,7 @@ def test_with_a_rule__a_second_person_publishes(kind: Kind, demo: ExchangeAccoun
     assert verbs().count("publish_draft") == 1
 
 
+@pytest.mark.long
 def test_the_maker__never_publishes_with_any_login(kind: Kind, demo: ExchangeAccount) -> None:
     draft = drafted(kind, demo)
     anna = Client()
@@ -341,6 +342,7 @@ def test_after_its_end__nobody_publishes(kind: Kind, demo: ExchangeAccount) -> N
         assert draft.state_now == "expired"
 
 
+@pytest.mark.long
 def test_two_people_at_once__publish_once(
     kind: Kind, transactional_db: None, demo: ExchangeAccount
 ) -> None:

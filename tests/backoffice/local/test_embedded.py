@@ -27,6 +27,7 @@ def test_redis_server__with_keep_data_remembers_what_it_was_told(tmp_path: Path)
         server.stop()
 
 
+@pytest.mark.long
 def test_redis_server__says_why_it_did_not_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind((embedded.HOST, 0))

@@ -98,6 +98,7 @@ def test_start__keeps_its_data_and_listens_on_a_socket_of_its_own(
     assert owner(folder) == owner(server.data) == ours()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["n" * 90, "a, b", 'ü%"'])
 def test_start__in_a_folder_that_no_socket_can_be_in(
     make: Callable[..., PostgresServer], short: Path, name: str
@@ -114,6 +115,7 @@ def test_start__in_a_folder_that_no_socket_can_be_in(
     assert not server.socket_folder.exists()
 
 
+@pytest.mark.long
 def test_start__removes_the_short_folder_of_a_killed_run(
     make: Callable[..., PostgresServer], short: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_connect__goes_to_our_server_whatever_the_environment_says(
 # -- After a kill --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @on_linux
 def test_start__after_everything_was_killed_recovers(make: Callable[..., PostgresServer]) -> None:
     killed = make(durable=True)
@@ -160,6 +163,7 @@ def test_start__after_everything_was_killed_recovers(make: Callable[..., Postgre
         assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
 
 
+@pytest.mark.long
 @on_linux
 def test_start__ends_a_server_that_has_lost_its_parent(
     make: Callable[..., PostgresServer],
@@ -178,6 +182,7 @@ def test_start__ends_a_server_that_has_lost_its_parent(
     assert again.answers()
 
 
+@pytest.mark.long
 @on_linux
 def test_start__ends_the_backends_that_outlive_their_server(
     make: Callable[..., PostgresServer],
@@ -199,6 +204,7 @@ def test_start__ends_the_backends_that_outlive_their_server(
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.long
 def test_start__is_not_misled_by_a_number_that_belongs_to_another_program_now(
     make: Callable[..., PostgresServer],
 ) -> None:
@@ -223,6 +229,7 @@ def test_start__is_not_misled_by_a_number_that_belongs_to_another_program_now(
         other.wait()
 
 
+@pytest.mark.long
 def test_start__makes_a_cluster_that_was_half_made_from_the_beginning(
     make: Callable[..., PostgresServer],
 ) -> None:
@@ -235,6 +242,7 @@ def test_start__makes_a_cluster_that_was_half_made_from_the_beginning(
     assert not half.exists()
 
 
+@pytest.mark.long
 @on_linux
 def test_server__ends_with_a_killed_parent(make: Callable[..., PostgresServer]) -> None:
     server = make()
@@ -254,6 +262,7 @@ def test_server__ends_with_a_killed_parent(make: Callable[..., PostgresServer]) 
     wait_for(lambda: not server._leftovers(), what="the server has ended")
 
 
+@pytest.mark.long
 def test_stop__is_quick_with_clients_connected(make: Callable[..., PostgresServer]) -> None:
     server = make(durable=True)
     server.start()
@@ -277,6 +286,7 @@ def test_prepare__without_a_wheel_for_the_platform_is_one_sentence(
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.long
 def test_start__that_fails_shows_the_servers_words(make: Callable[..., PostgresServer]) -> None:
     server = make()
     server.start()
@@ -302,6 +312,7 @@ def test_user__is_nobody_or_the_owner_of_the_data(
     assert make().user == "daemon"
 
 
+@pytest.mark.long
 @as_root
 @on_linux
 def test_start__below_a_folder_of_root_alone(
@@ -331,6 +342,7 @@ def test_start__below_a_folder_of_root_alone_without_setpriv_is_one_sentence(
         make(closed / "postgres").start()
 
 
+@pytest.mark.long
 @as_root
 def test_start__copies_programs_that_its_user_cannot_reach_once(
     make: Callable[..., PostgresServer], monkeypatch: pytest.MonkeyPatch
@@ -354,6 +366,7 @@ def test_start__copies_programs_that_its_user_cannot_reach_once(
     assert copy.stat().st_ctime_ns == made_at
 
 
+@pytest.mark.long
 @as_root
 def test_start__by_a_user_whom_the_data_do_not_belong_to_is_one_sentence(
     make: Callable[..., PostgresServer], short: Path

@@ -102,6 +102,7 @@ def addresses(checkout: Path, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.long
 def test_settings__of_a_second_terminal_are_those_of_the_running_demo(checkout: Path) -> None:
     demo = {
         "DATABASE_URL": "postgres://backoffice@:5432//demo/var/postgres/backoffice",

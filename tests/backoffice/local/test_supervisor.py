@@ -74,6 +74,7 @@ def test_watch__shows_of_the_log_what_belongs_to_the_run_that_ended(
     assert capsys.readouterr().out.count("no schedule") == 4
 
 
+@pytest.mark.long
 def test_watch__gives_up_on_a_child_that_keeps_ending(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

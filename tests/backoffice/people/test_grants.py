@@ -207,6 +207,7 @@ def content_of(answer: Any) -> str:
     return str(answer.content.decode())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("role", [role for role in ROLES if role != "Administrator"])
 def test_no_page__shows_or_changes_an_account_that_was_not_granted(
     role: str, client: Client

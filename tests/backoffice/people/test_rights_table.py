@@ -173,6 +173,7 @@ def test_a_role__does_the_actions_of_its_permissions(role: str, client: Client) 
             assert (mine.state() != before) == may, (address, name)
 
 
+@pytest.mark.long
 def test_get__changes_nothing_and_records_only_exports(client: Client) -> None:
     mine = World("mine")
     client.force_login(User.objects.create_superuser("boss"))
@@ -202,6 +203,7 @@ def test_a_command__takes_the_name_of_a_superuser_only(role: str) -> None:
     assert account.trading_state == "HALTED"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("role", [one for one in ONE_AND_ALL if one != ADMINISTRATOR])
 def test_a_page__is_the_same_whatever_other_accounts_have(role: str, client: Client) -> None:
     """Counts, badges and totals, too, count only what is granted."""

@@ -87,6 +87,7 @@ def test_sign_in__forgets_the_failures_of_who_signed_in(pat: User) -> None:
         assert attempt("pat", PASSWORD).status_code == 302
 
 
+@pytest.mark.long
 def test_sign_in__limits_an_address_whatever_names_it_tries(hashes: list[str]) -> None:
     for number in range(20):
         assert attempt(f"name-{number}").status_code == 200
@@ -99,6 +100,7 @@ def test_sign_in__limits_an_address_whatever_names_it_tries(hashes: list[str]) -
     assert attempt("name-1", address="192.0.2.2").status_code == 200
 
 
+@pytest.mark.long
 def test_sign_in__limits_everybody_together(hashes: list[str], clock: Any) -> None:
     for number in range(60):
         assert attempt("x", address=f"198.51.100.{number}").status_code == 200

@@ -407,6 +407,7 @@ def test_events__a_refused_handshake_is_tried_again_when_it_may(
 # -- silence -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_events__an_unanswered_subscription_is_given_up(
     account: ExchangeAccount, serve: Serve
 ) -> None:
@@ -417,6 +418,7 @@ def test_events__an_unanswered_subscription_is_given_up(
     assert isinstance(second, Connected)
 
 
+@pytest.mark.long
 def test_events__an_unanswered_handshake_is_given_up(
     account: ExchangeAccount, rest: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +437,7 @@ def test_events__silence_is_a_dead_connection(account: ExchangeAccount, serve: S
     assert isinstance(again, Connected)
 
 
+@pytest.mark.long
 def test_events__a_ping_is_a_sign_of_life(account: ExchangeAccount, serve: Serve) -> None:
     async def quiet_but_alive(peer: Peer) -> None:
         await peer.confirm()
@@ -493,6 +496,7 @@ async def cut_at_once(peer: Peer) -> None:
     await peer.confirm()
 
 
+@pytest.mark.long
 def test_events__pauses_grow_while_connections_are_cut_as_soon_as_they_are_made(
     account: ExchangeAccount, serve: Serve
 ) -> None:
@@ -504,6 +508,7 @@ def test_events__pauses_grow_while_connections_are_cut_as_soon_as_they_are_made(
         assert full / 2 <= pause <= full
 
 
+@pytest.mark.long
 def test_events__pauses_begin_anew_after_a_connection_that_lived(
     account: ExchangeAccount, serve: Serve
 ) -> None:

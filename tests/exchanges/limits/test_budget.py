@@ -188,6 +188,7 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_stops", {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", [None, -1015])
 def test_record_response__a_stop_holds_in_every_process_and_for_its_time_only(
     monkeypatch: pytest.MonkeyPatch, code: int | None

@@ -24,6 +24,7 @@ def watched(tmp_path: Path) -> Iterator[WatchedRedis]:
         made.stop()
 
 
+@pytest.mark.long
 def test_client__follows_the_sentinels_to_the_new_primary(
     watched: WatchedRedis, settings: Settings
 ) -> None:

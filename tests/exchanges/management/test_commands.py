@@ -18,6 +18,7 @@ from exchanges.simulator.client import ControlClient
 from tests.harness.processes import ROOT, ChildProcess
 
 
+@pytest.mark.long
 def test_run_simulator__runs_the_simulator_with_its_options_until_it_is_asked_to_stop(
     tmp_path: Path,
 ) -> None:
@@ -65,6 +66,7 @@ def test_run_simulator__runs_the_simulator_with_its_options_until_it_is_asked_to
     assert child.running.returncode == 0
 
 
+@pytest.mark.long
 def test_run_simulator__a_taken_port_is_one_line() -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))

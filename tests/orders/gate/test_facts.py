@@ -19,6 +19,7 @@ from tests.steps import as_a_restore, make_intent
 ORDERS = 2500
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 def test_read_facts__reads_no_more_of_a_book_that_was_never_analyzed(
     demo: ExchangeAccount, monkeypatch: pytest.MonkeyPatch

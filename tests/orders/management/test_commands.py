@@ -495,6 +495,7 @@ def test_halt_trading__cancels_what_is_not_closed(
     assert set(Order.objects.values_list("status", flat=True)) == {"CANCELED"}
 
 
+@pytest.mark.long
 def test_halt_trading__cancels_what_only_the_exchange_knows(
     demo: ExchangeAccount, exchange: FakeExchange
 ) -> None:
@@ -507,6 +508,7 @@ def test_halt_trading__cancels_what_only_the_exchange_knows(
     assert (said.status, said.out) == (0, "Halted: demo.\n1 canceled or closed, 0 still open.\n")
 
 
+@pytest.mark.long
 def test_halt_trading__repeats_until_the_exchange_shows_nothing_open(
     account: ExchangeAccount, simulator: Simulator, fast_timing: None, settings: Any
 ) -> None:
@@ -531,6 +533,7 @@ def test_halt_trading__repeats_until_the_exchange_shows_nothing_open(
     assert truth.requests["GET /api/v3/openOrders"] > 1
 
 
+@pytest.mark.long
 def test_halt_trading__names_what_is_left_when_time_is_up(
     demo: ExchangeAccount, exchange: FakeExchange, fast_clock: None
 ) -> None:

@@ -147,6 +147,7 @@ def test_cancel_order__a_callers_rollback_asks_for_nothing(
     assert not calls(exchange, "cancel")
 
 
+@pytest.mark.long
 def test_halt_trading__with_cancel_open_leaves_none_of_190_orders_at_a_slow_exchange(
     owner: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,6 +217,7 @@ def test_claims__a_locked_balance_holds_up_the_others_for_a_moment_only(
         held.result(20)
 
 
+@pytest.mark.long
 def test_claims__many_threads_place_every_order_once(
     two: tuple[ExchangeAccount, ExchangeAccount], exchange: FakeExchange
 ) -> None:

@@ -202,6 +202,7 @@ def test_submit_order__a_market_buy_needs_its_price_and_the_margin(
         assert order.reason == "needs 630 USDT, but only 629.99 USDT is free"
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_submit_order__two_hundred_at_once_spend_what_there_is_and_no_more(
     account: ExchangeAccount, simulator: Simulator, fast_timing: None

@@ -607,7 +607,9 @@ def test_sync_open_orders__thousands_filled_unseen_are_caught_up_within_a_minute
     assert weight_of(exchange) < 1500
 
 
-@pytest.mark.parametrize("count", [237, 300, 400])
+@pytest.mark.parametrize(
+    "count", [237, *(pytest.param(count, marks=pytest.mark.long) for count in (300, 400))]
+)
 def test_reconcile_account__all_symbols_have_their_turn_again_and_again(
     owner: ExchangeAccount, exchange: FakeExchange, count: int
 ) -> None:

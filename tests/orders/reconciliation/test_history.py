@@ -59,6 +59,7 @@ def place_by_hand(account: ExchangeAccount, client_order_id: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_reconcile_account__does_not_import_years_of_history(
     old_account: ExchangeAccount, exchange: FakeExchange
 ) -> None:

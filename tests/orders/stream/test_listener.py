@@ -73,6 +73,7 @@ def _and_close(condition: Callable[[], bool]) -> bool:
         connection.close()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick", "exchange")
 @pytest.mark.django_db(transaction=True)
 def test_run__a_hundred_accounts_cost_few_threads_and_one_connection(
@@ -119,6 +120,7 @@ def test_run__a_hundred_accounts_cost_few_threads_and_one_connection(
     assert synced.count() == ACCOUNTS
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick", "exchange")
 @pytest.mark.django_db(transaction=True)
 def test_run__a_follower_that_fails_is_started_again_with_growing_pauses(

@@ -177,6 +177,7 @@ def events_of(story: list[tuple[Any, ...]], orders: list[Order]) -> list[Any]:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 def test_groups__leave_the_rows_of_one_event_after_the_other(
     owner: ExchangeAccount, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from tests.benchmarks.desk import best_ms
 from tests.benchmarks.many_orders import LIST, PAGES, analyze, fill_book, filters
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 def test_lists__take_the_same_queries_for_every_filter_and_read_by_indexes(boss: Client) -> None:
     fill_book(3_000)

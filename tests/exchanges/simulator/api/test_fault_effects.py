@@ -236,6 +236,7 @@ def test_invisible__together_with_a_lost_answer(client: RawClient, control: Cont
     assert until(lambda: client.order("a").status_code == 200)
 
 
+@pytest.mark.long
 def test_stale_reads__lag_behind_the_engine(client: RawClient, control: ControlClient) -> None:
     client.place(newClientOrderId="old")
     assert until(lambda: client.order("old").json()["updateTime"] < now_ms() - 1_000)

@@ -53,6 +53,7 @@ def growth(warm_up: int, orders: int) -> float:
     return traffic.objects() / before
 
 
+@pytest.mark.long
 def test_memory__is_flat_once_the_history_is_full() -> None:
     assert growth(warm_up=9_000, orders=9_000) < 1.05
 

@@ -171,6 +171,7 @@ def test_bars__equal_the_sums_of_the_trades(seconds: int, seed: int) -> None:
     assert all(two.opened_at - one.opened_at == seconds * SECOND for one, two in pairwise(bars))
 
 
+@pytest.mark.long
 def test_bars__of_a_second_have_no_hole_and_stay_at_the_price_between_trades() -> None:
     engine = traded().engine
     bars = every_bar(1)

@@ -88,6 +88,7 @@ def started(state: Path) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().split()[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_main__remembers_across_restarts(tmp_path: Path, number: signal.Signals) -> None:
     state = tmp_path / "deep" / "state"
@@ -110,6 +111,7 @@ def test_main__remembers_across_restarts(tmp_path: Path, number: signal.Signals)
     assert len(set(ids)) == 3
 
 
+@pytest.mark.long
 def test_main__a_kill_loses_about_a_second(tmp_path: Path) -> None:
     state = tmp_path / "state"
     process, url = started(state)

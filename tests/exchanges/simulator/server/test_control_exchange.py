@@ -50,6 +50,7 @@ def test_wipe__numbers_begin_again_and_streams_end(
     run(sim, scenario)
 
 
+@pytest.mark.long
 def test_wipe__forgets_requests_that_are_on_their_way(
     client: RawClient, control: ControlClient
 ) -> None:

@@ -27,6 +27,8 @@ from exchanges.simulator.server.rest import OPERATIONS
 from tests.exchanges.simulator.conftest import RawClient, now_ms, sign_text
 from tests.exchanges.simulator.helpers import start_process
 
+pytestmark = pytest.mark.long
+
 #: Values with which most calls succeed, in place of all that the document allows.
 LIKELY: dict[str, list[Any]] = {
     "symbol": ["BTCUSDT"],

@@ -172,6 +172,7 @@ def test_events__server_shutdown_and_close(sim: ThreadedSimulator, control: Cont
 # --------------------------------------------------------------------------------------- connection
 
 
+@pytest.mark.long
 def test_ping__is_sent_and_its_absence_of_pong_closes(
     sim: ThreadedSimulator, control: ControlClient
 ) -> None:
@@ -253,6 +254,7 @@ def test_connection__ends_after_its_life(sim: ThreadedSimulator, control: Contro
 STREAM = {"api": "stream", "event": "executionReport"}
 
 
+@pytest.mark.long
 def test_stream_faults__drop_duplicate_reorder_delay(
     sim: ThreadedSimulator, control: ControlClient
 ) -> None:
