@@ -22,14 +22,15 @@ from orders.placing.cancel_many import cancel_orders
 from orders.placing.holding import reject_held, release_held
 from orders.states import CLOSED, OrderStatus
 from tests.simulation.broker import BrokerAway
-from tests.simulation.changes import Changes, LimitChange
+from tests.simulation.changes import LimitChange
 from tests.simulation.database import moment
+from tests.simulation.mishaps import Mishaps
 from tests.simulation.network import SYMBOLS
 from tests.simulation.steps import Step
 from tests.simulation.world import Halt, World
 
 
-class Actor(Changes):
+class Actor(Mishaps):
     """Everybody and everything outside the back office."""
 
     def __init__(self, world: World) -> None:
@@ -60,6 +61,7 @@ class Actor(Changes):
         world.exchange.faults.clear()
         world.exchange.stream_faults.clear()
         world.exchange.is_away = False
+        world.exchange.refused_keys.clear()
         world.exchange.slowness = 1.0
         world.exchange.simulator.lags.clear()
         for stream in world.exchange.streams:

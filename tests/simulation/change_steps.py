@@ -10,7 +10,7 @@ from tests.simulation.steps import STORY_SECONDS, Intents, Maker, Step, near
 from tests.simulation.world import WORKERS
 
 #: Steps and ticks that a symbol may get, coarser and finer than its first ones.
-_GRIDS: Mapping[str, tuple[tuple[str, str], ...]] = {
+GRIDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "BTCUSDT": (("0.0001", "0.1"), ("0.001", "1"), ("0.000001", "0.001"), ("0.0001", "10")),
     "ETHUSDT": (("0.001", "0.1"), ("0.01", "1"), ("0.00001", "0.001"), ("0.005", "0.05")),
 }
@@ -56,17 +56,18 @@ MIGRATIONS: Mapping[str, tuple[str, str]] = {
 
 def _symbol_rules(chance: Random, intents: Intents) -> Step:
     """Give a symbol another step and tick, often while an intent of it is on its way."""
-    symbol = chance.choice(list(_GRIDS))
-    step, tick = chance.choice(_GRIDS[symbol])
-    return Step(near(chance, intents)[2], "symbol_rules", _rules(symbol, step, tick))
+    symbol = chance.choice(list(GRIDS))
+    step, tick = chance.choice(GRIDS[symbol])
+    return Step(near(chance, intents)[2], "symbol_rules", rules(symbol, step, tick))
 
 
-def _rules(symbol: str, step: str, tick: str) -> dict[str, Any]:
+def rules(symbol: str, step: str, tick: str) -> dict[str, Any]:
+    """Return what a step about the rules of a symbol says."""
     return {"symbol": symbol, "step": step, "tick": tick}
 
 
 def _symbol_gone(chance: Random, intents: Intents) -> Step:
-    about = {"symbol": chance.choice(list(_GRIDS)), "for": chance.choice((3.0, 12.0))}
+    about = {"symbol": chance.choice(list(GRIDS)), "for": chance.choice((3.0, 12.0))}
     return Step(near(chance, intents)[2], "symbol_gone", about)
 
 

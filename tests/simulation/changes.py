@@ -155,10 +155,11 @@ class Changes(Faults):
     def _redis_back(self, about: dict[str, Any]) -> None:
         """Let a replica of Redis take over that lacks the last seconds."""
         redis = self.world.redis
-        snapshot = redis.copy()
+        snapshot, began = redis.copy(), self.world.scheduler.now_us
 
         def take_over() -> None:
             redis.put_back(snapshot)
+            self.world.lost_moments["redis"].append((began, self.world.scheduler.now_us))
             self.world.marks.add("redis went back")
 
         self.world.scheduler.after(about["loses"], take_over)

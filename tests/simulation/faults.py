@@ -186,10 +186,13 @@ class Faults(Hands):
     def _failover(self, about: dict[str, Any]) -> None:
         database = self.world.database
         database.back_up()
+        self.world.backed_up_at_us = self.world.scheduler.now_us
 
         def take_over() -> None:
             self.world.scheduler.trace("failover", f"loses {about['loses']} s")
             database.restore()
+            moments = (self.world.backed_up_at_us, self.world.scheduler.now_us)
+            self.world.lost_moments["database"].append(moments)
             self.world.marks.add("failover")
 
         self.world.scheduler.after(about["loses"], take_over)

@@ -19,10 +19,12 @@ from exchanges.binance.http import parsed
 from exchanges.binance.json_fields import Malformed
 from exchanges.binance.stream_messages import Ended, read_event
 from exchanges.binance.user_stream import MOST_TOGETHER
-from exchanges.errors import AccountError, GatewayError
+from exchanges.errors import GatewayError
 from exchanges.models import ExchangeAccount
 from orders.db_retry import is_database_away
+from orders.stand_in import neglected_accounts, stand_in
 from orders.stream.apply import StreamApplier, may_share, store_states
+from orders.stream.listener import DUTIES_EVERY_SECONDS
 from tests.simulation.network import SimExchange, Stream
 from tests.simulation.scheduler import Process, Scheduler
 
@@ -59,6 +61,21 @@ def beat(scheduler: Scheduler, followers: Sequence[Follower]) -> None:
             connection.close()
 
 
+def help_out(scheduler: Scheduler, followers: Sequence[Follower], marks: set[str]) -> None:
+    """Do the duties that no worker does, for the accounts that the listener follows."""
+    while True:
+        scheduler.sleep(DUTIES_EVERY_SECONDS)
+        try:
+            for account in neglected_accounts():
+                if any(own.name == account.name for own in followers):
+                    marks.add("listener helped out")
+                    stand_in(account)
+        except Exception as error:
+            if not is_database_away(error):
+                raise
+            connection.close()
+
+
 class Follower:
     """One account's stream: its events one by one, and its second look beside them."""
 
@@ -84,7 +101,7 @@ class Follower:
         self.applier = StreamApplier(account)
         pause = 0.5
         while True:
-            if self.exchange.is_away:
+            if self.exchange.is_away or self.name in self.exchange.refused_keys:
                 self.scheduler.sleep(1.0)
                 continue
             self.scheduler.boundary("subscribe", self.name)
@@ -187,9 +204,7 @@ class Follower:
         while True:
             try:
                 call()
-            except GatewayError as error:
-                if isinstance(error, AccountError):
-                    raise
+            except GatewayError:
                 return
             except Exception as error:
                 if not is_database_away(error):

@@ -81,6 +81,9 @@ ALL = (
     "time refused",
     "new limit",
     "redis went back",
+    "key refused",
+    "table missing",
+    "listener helped out",
 )
 
 

@@ -117,6 +117,7 @@ class SimExchange(FakeExchange):
         self.streams: list[Stream] = []
         self.placed: list[Placed] = []
         self.is_away = False
+        self.refused_keys: set[str] = set()  # by their account
         self.slowness = 1.0
         self.life = 0
         self.under_way = 0
@@ -156,6 +157,9 @@ class SimExchange(FakeExchange):
             scheduler.sleep(0.05)
             return HttpResult(Transport.UNSENT, "no connection to the exchange")
         self.calls.append((name, dict(parameters)))
+        if account in self.refused_keys and ROUTES[(verb, path)].signed:
+            scheduler.sleep(0.02)
+            return _REFUSED_KEY
         answer: list[HttpResult] = []
         self._send(account, verb, path, parameters, fault, answer)
         timeout = settings.EXCHANGE_REQUEST_TIMEOUT_MS / 1000  # of the process that sends it
@@ -331,6 +335,16 @@ class SimExchange(FakeExchange):
             if account in ("", stream.account):
                 stream.is_open = False
         self.streams = [stream for stream in self.streams if stream.is_open]
+
+
+_REFUSED_KEY = HttpResult(
+    Transport.ANSWERED,
+    "Invalid API-key, IP, or permissions for action.",
+    401,
+    body={"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."},
+    is_json=True,
+    code=-2015,
+)
 
 
 def _refusal(fault: Fault) -> HttpResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import SimpleNamespace
@@ -90,6 +90,15 @@ def installed(world: World) -> Iterator[None]:
             yield
         finally:
             random.setstate(state)
+
+
+@contextmanager
+def smaller(sizes: Mapping[str, int]) -> Iterator[None]:
+    """Give these constants another value, named by module and name."""
+    with ExitStack() as stack:
+        for place, size in sizes.items():
+            stack.enter_context(patch(place.replace(":", "."), size))
+        yield
 
 
 def _now_us(scheduler: Scheduler) -> int:

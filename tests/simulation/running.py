@@ -23,7 +23,8 @@ from tests.harness.migrated import DATABASE, MigratedPostgres
 from tests.simulation import database, memory, replaced
 from tests.simulation.acting import Actor
 from tests.simulation.database import Database
-from tests.simulation.guards import BY_NAME, GUARDS, Guard, switched_off
+from tests.simulation.guard_list import BY_NAME, GUARDS
+from tests.simulation.guards import Guard, switched_off
 from tests.simulation.logs import listening
 from tests.simulation.marks import marks_of
 from tests.simulation.oracle import judge, unsettled
@@ -124,7 +125,12 @@ def run_seed(
     actor = Actor(world)
     problems: list[str] = []
     marks: set[str] = set()
-    with listening(world.ears), replaced.installed(world), switched_off(guard, own):
+    with (
+        listening(world.ears),
+        replaced.installed(world),
+        replaced.smaller(chosen.sizes),
+        switched_off(guard, own),
+    ):
         try:
             world.begin()
             actor.plan(story)

@@ -12,6 +12,7 @@ from itertools import product
 from random import Random
 
 from tests.simulation.change_steps import CHANGES
+from tests.simulation.mishap_steps import MISHAPS
 from tests.simulation.steps import (
     MAKERS,
     STORY_SECONDS,
@@ -25,7 +26,7 @@ from tests.simulation.steps import (
 from tests.simulation.world import ACCOUNTS
 
 #: Kind of step -> the function that makes one.
-ALL_MAKERS = MAKERS | CHANGES
+ALL_MAKERS = MAKERS | CHANGES | MISHAPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Profile:
     )
     notifies: bool = False  # always, else in a third of the seeds
     is_odd: bool = False  # amounts have more digits than the exchange takes
+    sizes: Mapping[str, int] = field(default_factory=dict)  # constants that are smaller than usual
 
 
 _COMMON = {"cancel": 3.0, "fill": 2.0}

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from tests.simulation.guards import GUARDS, Guard, places_of
+from tests.simulation.guard_list import GUARDS
+from tests.simulation.guards import Guard, places_of
 from tests.simulation.playing import ROOT, play
 from tests.simulation.story import profile_named
 

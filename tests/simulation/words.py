@@ -107,6 +107,30 @@ def _deploy(about: About) -> str:
     )
 
 
+def _overtaken(about: About) -> str:
+    kept, lost = about["kept"], about["lost"]
+    return (
+        f"{_submit(kept)}. Its request is 3 s late. 1.1 s later {_submit(lost)}. A failover loses"
+        f" the last order, and its bot repeats it {about['again']} s after the beginning"
+    )
+
+
+def _lost_and_forgotten(about: About) -> str:
+    return (
+        f"{_submit(about['lost'])}. A failover loses it {about['loses']} s later, and"
+        f" {about['after']} s after that the bot, which forgets the rest, cancels it"
+    )
+
+
+def _silent_broker(about: About) -> str:
+    orders = "; ".join(map(_submit, about["open"]))
+    waiting = "; ".join(map(_submit, about["waiting"]))
+    return (
+        f"{orders}. 6 s later the broker is away for 20 s; {waiting}; and a person cancels the"
+        f" first {len(about['open'])} orders on a page whose process ends at once"
+    )
+
+
 def _of_order(text: str) -> Callable[[About], str]:
     return lambda about: text.format(order=_order(about), **about)
 
@@ -181,5 +205,12 @@ _WORDS: Mapping[str, Callable[[About], str]] = {
     "exchange_drift": _plain("the clock of the exchange drifts by {rate} ms each second"),
     "new_limit": _plain("{account} may have {open_orders} open orders from now on"),
     "redis_back": _plain("a replica of Redis takes over that lacks the last {loses} s"),
+    "overtaken": _overtaken,
+    "lost_and_forgotten": _lost_and_forgotten,
+    "silent_broker": _silent_broker,
+    "request_cancels": _plain("a person cancels all orders, and the page's process ends at once"),
+    "key_refused": _plain("the exchange refuses the key of {account} for {for} s"),
+    "new_rules": _plain("{symbol} gets the step {step} and the tick {tick}, for good"),
+    "late_table": _plain("a restore brings the table {table} back {for} s after the others"),
     "failover": _plain("the database fails over, and loses its last {loses} s"),
 }

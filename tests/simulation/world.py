@@ -20,7 +20,7 @@ from orders.intents import IntentConflict, InvalidIntent
 from tests.simulation import memory
 from tests.simulation.broker import Broker, BrokerAway
 from tests.simulation.database import Database
-from tests.simulation.listener import Follower, beat
+from tests.simulation.listener import Follower, beat, help_out
 from tests.simulation.logs import Ears
 from tests.simulation.network import SimExchange
 from tests.simulation.redis_model import RedisModel
@@ -88,6 +88,11 @@ class World:
         self.faults_are_over = False
         self.reset_at_us = 0  # the last one
         self.exchange_clock_steps = 0.0  # in seconds, all together
+        self.rules_change_once = False
+        self.backed_up_at_us = 0
+        #: The moments that a failover, or a replica of Redis, has lost: from and until.
+        self.lost_moments: dict[str, list[tuple[int, int]]] = {"database": [], "redis": []}
+        self.cancels_within: float | None = None  # seconds, while the database and exchange work
         self.halts: list[Halt] = []
         self.answered: set[tuple[str, str, str]] = set()  # task, account, intent
         self.person = Process("person")
@@ -122,6 +127,9 @@ class World:
         for name in self.accounts:
             self._follow(name)
         self.scheduler.spawn("listener/beat", process, lambda: beat(self.scheduler, followers))
+        self.scheduler.spawn(
+            "listener/duties", process, lambda: help_out(self.scheduler, followers, self.marks)
+        )
 
     def _follow(self, name: str) -> None:
         """Let the listener follow the stream of this account, unless it does so or is dead."""
@@ -153,6 +161,14 @@ class World:
             process.drifts_since_us = old.drifts_since_us
         self.processes[name] = process
         return process
+
+    def lost_the_same_moment(self) -> bool:
+        """Return whether the database and Redis have both lost some moment."""
+        return any(
+            max(ours[0], theirs[0]) < min(ours[1], theirs[1])
+            for ours in self.lost_moments["database"]
+            for theirs in self.lost_moments["redis"]
+        )
 
     # -- the end of a process
 

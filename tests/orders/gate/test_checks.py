@@ -12,6 +12,7 @@ from orders.amounts import OrderAmounts
 from orders.gate.checks import (
     TradingPermission,
     check_balance,
+    check_duties,
     check_filters,
     check_instrument,
     check_permission,
@@ -73,6 +74,7 @@ def permission(**changes: Any) -> TradingPermission:
         ({"is_enabled": False}, Side.BUY, "ACCOUNT_DISABLED"),
         ({"trading_state": "HALTED"}, Side.SELL, "HALTED"),
         ({"everything_halted": True}, Side.SELL, "HALTED"),
+        ({"scoped_halt": "the symbol is halted"}, Side.SELL, "HALTED"),
         ({"trading_state": "REDUCING"}, Side.BUY, "REDUCING"),
         ({"trading_state": "REDUCING"}, Side.SELL, None),
     ],
@@ -81,6 +83,12 @@ def test_check_permission__each_state(
     changes: dict[str, Any], side: Side, code: str | None
 ) -> None:
     denial = check_permission(permission(**changes), side)
+    assert (denial.code if denial else None) == code
+
+
+@pytest.mark.parametrize(("age", "code"), [(60.0, None), (60.1, "DUTY_STANDS_STILL")])
+def test_check_duties__either_side_of_the_longest_age(age: float, code: str | None) -> None:
+    denial = check_duties({"sweep": 1.0, "sync": age}, 60.0)
     assert (denial.code if denial else None) == code
 
 
@@ -134,6 +142,18 @@ def test_check_instrument__not_trading_and_no_market_orders_by_quote_quantity() 
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "BREAK"},  # the order waits
+        {"order_types": frozenset()},  # the exchange didn't name any
+        {"quote_order_quantity_allowed": False},  # and the order has no such amount
+    ],
+)
+def test_check_instrument__lets_pass(changes: dict[str, Any]) -> None:
+    assert check_instrument(replace(RULES, **changes), "BTCUSDT", amounts()) is None
+
+
+@pytest.mark.parametrize(
     ("side", "price", "expected"),
     [
         (Side.BUY, "60000.019", "60000.01"),
@@ -147,6 +167,18 @@ def test_quantize__price_is_never_worse_for_us(side: Side, price: str, expected:
 
 def test_quantize__quantity_goes_down() -> None:
     assert quantize(RULES, amounts(quantity=D("0.0199999"))).quantity == D("0.019")
+
+
+@pytest.mark.parametrize(
+    ("order_type", "expected"), [(OrderType.MARKET, "0.01"), (OrderType.LIMIT, "0.019")]
+)
+def test_quantize__a_market_order_has_a_step_of_its_own(
+    order_type: OrderType, expected: str
+) -> None:
+    step = {"filterType": "MARKET_LOT_SIZE", "minQty": "0", "maxQty": "50", "stepSize": "0.01"}
+    rules = replace(RULES, filters={**RULES.filters, "MARKET_LOT_SIZE": step})
+    market = amounts(order_type=order_type, quantity=D("0.0199999"))
+    assert quantize(rules, market).quantity == D(expected)
 
 
 @pytest.mark.parametrize(
@@ -251,3 +283,11 @@ def test_check_balance__what_the_order_may_spend(
     assert (denial is not None) == denied
     if denial:
         assert (denial.code, free in denial.text) == ("INSUFFICIENT_BALANCE", True)
+
+
+@pytest.mark.parametrize(("estimate", "denied"), [("600", False), ("600.01", True)])
+def test_check_balance__estimates_what_a_market_order_may_spend(
+    estimate: str, denied: bool
+) -> None:
+    market = amounts(order_type=OrderType.MARKET, price=None)
+    assert (check_balance(RULES, market, D("600"), D(estimate)) is not None) == denied

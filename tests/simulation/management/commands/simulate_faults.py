@@ -29,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
         parser.add_argument("--shrink", action="store_true", help="shorten the stories that fail")
         parser.add_argument("--trace", action="store_true", help="print every step of the run")
-        parser.add_argument("--guard", default="", help="switch off this guard (see guards.py)")
+        parser.add_argument("--guard", default="", help="switch off this guard (see guard_list.py)")
         parser.add_argument("--guards", action="store_true", help="switch off each guard in turn")
         parser.add_argument("--json", action="store_true", help="print one line of JSON per seed")
 
