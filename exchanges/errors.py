@@ -35,7 +35,22 @@ class GatewayError(Exception):
 
 
 class OutcomeUnknown(GatewayError):
-    """The request may have been executed. Only the exchange knows."""
+    """The request may have been executed. Only the exchange knows.
+
+    `was_answered`: the exchange answered a success in its own form, and only this one answer can't
+    be read. So others may well be readable.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        http_status: int | None = None,
+        was_answered: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, http_status=http_status)
+        self.was_answered = was_answered
 
 
 class NotSent(GatewayError):

@@ -149,7 +149,7 @@ def _sweep(account: ExchangeAccount, counts: dict[str, int], place: _Place) -> N
             counts["failed"] += 1
             if _ends_run(order, error):
                 return
-            unanswered += isinstance(error, OutcomeUnknown)
+            unanswered += isinstance(error, OutcomeUnknown) and not error.was_answered
             if unanswered >= _UNANSWERED_IN_A_ROW:
                 break
         except Exception as error:

@@ -395,6 +395,7 @@ class Gateway:
                 error = OutcomeUnknown(
                     self._wire.cleaned(f"unexpected answer: {problem}"),
                     http_status=result.status,
+                    was_answered=True,
                 )
         counter = counters.counter("exchange_calls", **self._labels(name, error))
         limits.record_response(

@@ -250,16 +250,13 @@ def cleaned(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def parsed(content: bytes | str) -> Any:
-    """Parse JSON, with decimals left as text.
+    """Parse JSON, with decimals left as text. Raise ValueError for anything that is not JSON.
 
-    Raise ValueError for anything that is not JSON, including NaN and Infinity.
+    A value that no JSON has (NaN, Infinity) is left as text, too, and a broken character is
+    replaced: both cost only the row that they are in.
     """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-    message = json.loads(text, parse_float=str, parse_constant=refuse)
+    text = content.decode("utf-8-sig", "replace") if isinstance(content, bytes) else content
+    message = json.loads(text, parse_float=str, parse_constant=str)
     return _storable(message) if _UNSTORABLE_ESCAPE.search(text) else message
 
 

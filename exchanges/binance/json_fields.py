@@ -15,6 +15,8 @@ from exchanges.types import Rows, Side, Unreadable, from_ms
 # Our columns hold 20 digits before the point.
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?\Z")
 _MOST_DIGITS, _MOST_DECIMALS = 20, 30
+# Our columns hold 18 digits behind the point. A rounded figure would differ from the next reading.
+_SURPLUS_DECIMALS = re.compile(r"\.[0-9]{18}0*[1-9]")
 _WHOLE = re.compile(r"-?[0-9]{1,19}\Z")
 
 
@@ -143,6 +145,8 @@ class JsonObject:
         if not isinstance(value, str) or not _DECIMAL.match(value):
             raise Malformed(f"{name}: not a decimal text but {shown(value)}")
         number = Decimal(value)
+        if _SURPLUS_DECIMALS.search(value):
+            raise Malformed(f"{name}: more decimals than we store: {shown(value)}")
         if "e" not in value and "E" not in value:
             return number
         decimals = -int(number.as_tuple().exponent)

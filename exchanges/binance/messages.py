@@ -232,11 +232,19 @@ _CANDLE = ("at", "open", "high", "low", "close")
 
 
 def candles(body: Any) -> list[Candle]:
-    """Read `klines`, whose rows are lists: time, open, high, low, close, and figures we ignore."""
-    if not isinstance(body, list) or not all(isinstance(row, list) for row in body):
-        raise Malformed("klines: not a list of lists")
-    rows = [JsonObject(dict(zip(_CANDLE, row, strict=False)), "klines") for row in body]
-    return [Candle(row.time("at"), *(row.figure(name) for name in _CANDLE[1:])) for row in rows]
+    """Read `klines`, whose rows are lists: time, open, high, low, close, and figures we ignore.
+
+    A row that can't be read is left out, because each stands for a minute of its own.
+    """
+    if not isinstance(body, list):
+        raise Malformed(f"klines: not a list but {type(body).__name__}")
+    found = []
+    for item in body:
+        with suppress(Malformed):
+            named = dict(zip(_CANDLE, item, strict=False)) if isinstance(item, list) else item
+            row = JsonObject(named, "klines")
+            found.append(Candle(row.time("at"), *(row.figure(name) for name in _CANDLE[1:])))
+    return found
 
 
 def _trade_name(item: Any) -> str:
@@ -274,15 +282,15 @@ def account(body: Any) -> AccountReport:
 
 
 def exchange_info(body: Any) -> ExchangeInfo:
-    """Read trading rules and the sizes of the exchange's limits."""
+    """Read trading rules and the sizes of the exchange's limits. Neither needs the other."""
     row = JsonObject(body, "exchangeInfo")
     limits = row.fields.get("rateLimits")
-    if not isinstance(limits, list | None):
-        raise Malformed(f"rateLimits: not a list but {type(limits).__name__}")
     found = read_rows(row.fields.get("symbols"), "symbols", _instrument, named_by("symbol"))
     return ExchangeInfo(
         instruments=tuple(found),
-        rate_limits=tuple(limit for limit in limits or () if isinstance(limit, dict)),
+        rate_limits=tuple(
+            limit for limit in (limits if isinstance(limits, list) else ()) if type(limit) is dict
+        ),
         unreadable=found.unreadable,
     )
 

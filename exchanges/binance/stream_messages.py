@@ -39,7 +39,7 @@ class Connected:
 class ExecutionReport:
     """One execution report. `report.fills` holds its trade, if it has one.
 
-    `execution_id` is unique per symbol. It is empty if the exchange sent none.
+    `execution_id` is unique per symbol. It is empty if the exchange sent none that can be read.
     """
 
     report: OrderReport
@@ -161,8 +161,15 @@ def _execution_report(row: JsonObject) -> ExecutionReport:
         fills=_fills(row, execution_type, client_order_id),
         raw=row.fields,
     )
-    execution_id = "" if row.fields.get("I") is None else row.identifier("I")
-    return ExecutionReport(report, execution_id, row.time_of_first("E", "T"))
+    return ExecutionReport(report, _execution_id(row), row.time_of_first("E", "T"))
+
+
+def _execution_id(row: JsonObject) -> str:
+    """Read an id that nothing depends on, so that it can't make an event unreadable."""
+    try:
+        return row.identifier("I")
+    except Malformed:
+        return ""
 
 
 def _client_order_id(row: JsonObject, execution_type: str) -> str:
@@ -208,7 +215,8 @@ def _fills(row: JsonObject, execution_type: str, client_order_id: str) -> tuple[
 
 def _balances_event(row: JsonObject) -> BalancesEvent:
     event_at = row.time("E")
-    updated_at = row.time_or_none("u") or event_at
+    # The amounts can't be newer than the event. If they were, later ones would look older.
+    updated_at = min(row.time_or_none("u") or event_at, event_at)
 
     def read(balance: JsonObject) -> BalanceReport:
         asset = balance.name_text("a", ASSET_WIDTH)

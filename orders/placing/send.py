@@ -29,8 +29,11 @@ from orders.placing.outcomes import (
     record_unknown,
     stop_account,
 )
+from orders.reconciliation.adopt import take_in
+from orders.reconciliation.counts import RunCounts
 from orders.reconciliation.symbols import note_trouble
 from orders.recording.apply import apply_refusal, apply_report
+from orders.recording.attempts import is_about, is_as_sent
 from orders.recording.changes import log_fields
 from orders.stages import Stage
 from orders.states import OPEN
@@ -90,10 +93,17 @@ def _place(gateway: Gateway, claim: Claim, permit: Permit) -> OrderReport:
 
 
 def _adopt_duplicate(gateway: Gateway, attempt: ExchangeOrder, error: DuplicateOrder) -> Order:
-    """Fetch and record the open order that the exchange has under this id: it is this intent's."""
+    """Fetch and record the open order that the exchange has under this id.
+
+    It is this intent's, unless someone else has used our id for another order. Then our request
+    was refused, which the sweep proves.
+    """
     record_unknown(attempt, error, event_type=EventType.DUPLICATE)
     try:
         report = gateway.fetch_order(symbol=attempt.symbol, client_order_id=attempt.client_order_id)
     except GatewayError:
         return attempt.order  # the sweep asks again
-    return apply_report(attempt, report)
+    if is_about(attempt, report) or is_as_sent(attempt, report):
+        return apply_report(attempt, report)
+    take_in(attempt.order.account, report, RunCounts())
+    return attempt.order

@@ -47,6 +47,10 @@ class Trade:
     traded_at: datetime
     trade_id: str
 
+    def not_after(self, now: datetime) -> Trade:
+        """Return the trade as of now at the latest. A day to come would hide all until then."""
+        return self if self.traded_at <= now else replace(self, traded_at=now)
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:

@@ -287,8 +287,9 @@ def _trades_between(
         fills = fills.filter(id__lte=until)
     trades: _Trades = defaultdict(list)
     last_id = 0
+    now = clock.now()
     for fill_id, symbol, side, *values in fills.values_list(*_FILL_COLUMNS)[:limit]:
-        trades[symbol].append(Trade(Side(side), *values))
+        trades[symbol].append(Trade(Side(side), *values).not_after(now))
         last_id = fill_id
     return trades, last_id
 

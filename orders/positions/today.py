@@ -120,7 +120,7 @@ def results_today(account_id: int, currency: str, now: datetime) -> dict[str, Re
     shared = {asset: price for own in prices.values() for asset, price in own.items()}
     return {
         symbol: _result(holding, {**shared, **prices.get(symbol, {})})
-        for symbol, holding in _holdings(rows, currency).items()
+        for symbol, holding in _holdings(rows, currency, now).items()
         if holding.day == today
     }
 
@@ -141,7 +141,7 @@ def _read(account_id: int, currency: str) -> _Rows:
     return _Rows(positions, fills)
 
 
-def _holdings(rows: _Rows, currency: str) -> dict[str, Holding]:
+def _holdings(rows: _Rows, currency: str, now: datetime) -> dict[str, Holding]:
     holdings = {
         row["symbol"]: recent_holding(row["base_asset"], currency, row["recent"])
         for row in rows.positions
@@ -149,7 +149,7 @@ def _holdings(rows: _Rows, currency: str) -> dict[str, Holding]:
     trades: dict[str, list[Trade]] = defaultdict(list)
     for fill in rows.fills:
         holdings.setdefault(fill["symbol"], Holding(fill["base_asset"], currency))
-        trades[fill["symbol"]].append(_trade(fill))
+        trades[fill["symbol"]].append(_trade(fill).not_after(now))
     for symbol, added in trades.items():
         holdings[symbol] = apply_trades(holdings[symbol], in_order(added))
     return holdings

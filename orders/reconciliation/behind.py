@@ -38,6 +38,8 @@ _MOST_PAGES = 30
 _MORE_LAGS_BEFORE_RESET = 3
 _WINDOW = timedelta(hours=24)  # of one question by time
 _EARLIER = timedelta(seconds=2)
+# Longer than the pause between two syncs.
+_SAME_TROUBLE_SECONDS = 300.0
 
 
 @dataclass(slots=True)
@@ -52,14 +54,15 @@ class Behind:
     ours: int  # How many open orders we have in all.
     unlisted: int = 0
     answered: int = 0  # how many of them the exchange has shown, in bulk or one by one
-    failed: dict[str, str] = field(default_factory=dict)
+    has_set_aside: bool = False
     missing: list[ExchangeOrder] = field(default_factory=list)
 
     def bring_up_to_date(self, attempts: Sequence[ExchangeOrder]) -> bool:
         """Record the state of each. Return False if the exchange looks reset.
 
         `missing` are those that the exchange certainly doesn't know. "Not found" closes nothing. A
-        query for one order that fails opens a break, and is repeated with growing pauses.
+        query for one order that fails opens a break, and is repeated with growing pauses. If some
+        in a row get no answer, it is the exchange, unless the last run has met the same.
         """
         self.unlisted = len(attempts)
         gone = gone_symbols(self.account)
@@ -74,8 +77,6 @@ class Behind:
                     return False
                 if symbol in gone:
                     note_answer(self.account, symbol)
-        for subject, problem in self.failed.items():
-            postpone(self.account, subject, problem)
         return True
 
     def _bring_up_symbol(self, symbol: str, rows: Sequence[ExchangeOrder]) -> bool:
@@ -90,7 +91,7 @@ class Behind:
 
     def _ask_one_by_one(self, rows: Sequence[ExchangeOrder]) -> bool:
         resting = resting_subjects(self.account)
-        failures = 0
+        unanswered: dict[str, str] = {}
         for attempt in rows:
             subject = numbered(attempt.symbol, attempt.exchange_order_id)
             if subject in resting:
@@ -100,15 +101,33 @@ class Behind:
             try:
                 self._ask(attempt)
             except OutcomeUnknown as error:
-                failures += 1
-                if failures >= FAILURES_IN_A_ROW:
-                    raise  # It is the exchange, and not this order.
-                self.failed[subject] = str(error)
-                continue
-            failures = 0
+                if error.was_answered:
+                    postpone(self.account, subject, str(error))
+                    continue
+                unanswered[subject] = str(error)
+                if len(unanswered) >= FAILURES_IN_A_ROW and not self._may_set_aside():
+                    raise  # It is the exchange, and not these orders.
+                if len(unanswered) < FAILURES_IN_A_ROW:
+                    continue
+            self._set_aside(unanswered)
             if self._looks_reset():
                 return False
+        self._set_aside(unanswered)
         return True
+
+    def _may_set_aside(self) -> bool:
+        """Return True if the run before this one ended so, too: then the others have their turn."""
+        if self.has_set_aside:
+            return False
+        self.has_set_aside = not leases.acquire(
+            f"unanswered:{self.account.name}", leases.holder_name(), _SAME_TROUBLE_SECONDS
+        )
+        return self.has_set_aside
+
+    def _set_aside(self, unanswered: dict[str, str]) -> None:
+        for subject, problem in unanswered.items():
+            postpone(self.account, subject, problem)
+        unanswered.clear()
 
     def _ask(self, attempt: ExchangeOrder) -> None:
         try:

@@ -96,7 +96,8 @@ def read_histories(
             if is_database_away(error):
                 raise
             _note_failure(account, row, error)
-            failures = failures + 1 if isinstance(error, OutcomeUnknown) else 0
+            is_silent = isinstance(error, OutcomeUnknown) and not error.was_answered
+            failures = failures + 1 if is_silent else 0
             pages += 1
             continue
         failures = 0

@@ -44,6 +44,7 @@ SYMBOLS_AT_ONCE = 5
 EARLY_LOOKS = 50
 WAIT_SECONDS = 0.5  # for another worker that reads the same symbol
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_NOT_YET = timedelta(hours=1)  # No reading takes so long.
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +190,19 @@ def _read_until(
     """
     if not page:
         return None if or_else is None else max([or_else, *unreadable_ids(page, "orderId")])
-    fresh = [
-        _number(report)
-        for report in page
-        if (report.created_at or report.updated_at) >= stable_before
-    ]
+    fresh = [_number(report) for report in page if _is_fresh(report, stable_before)]
     if not fresh:
         return max(map(_number, page))
     stable = [number for number in map(_number, page) if number < min(fresh)]
     if not stable and or_else is not None and is_full(page):
         return min(fresh) - 1  # a first page, full of the last moments: history isn't imported
     return max(stable, default=or_else)
+
+
+def _is_fresh(report: OrderReport, stable_before: datetime) -> bool:
+    """Return whether the order is one of the last moments. A time far ahead is just wrong."""
+    created_at = report.created_at or report.updated_at
+    return stable_before <= created_at < stable_before + _NOT_YET
 
 
 def _number(report: OrderReport) -> int:

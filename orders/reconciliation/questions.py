@@ -84,7 +84,7 @@ class Failures:
         try:
             yield
         except OutcomeUnknown as error:
-            self.in_a_row += 1
+            self.in_a_row += not error.was_answered
             if self.in_a_row >= FAILURES_IN_A_ROW:
                 raise
             self.attempts.append(attempt)

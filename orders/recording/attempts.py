@@ -262,11 +262,12 @@ def _may_have_become(attempt: ExchangeOrder, report: OrderReport) -> bool:
     created_ms = to_ms(report.created_at)
     if created_ms > last_accepted_ms(attempt) + EARLIER_MS:
         # Later than the exchange promises. Only an order exactly as sent is this request's.
-        return _is_as_sent(attempt, report)
+        return is_as_sent(attempt, report)
     return created_ms >= signed_ms(attempt) - EARLIER_MS
 
 
-def _is_as_sent(attempt: ExchangeOrder, report: OrderReport) -> bool:
+def is_as_sent(attempt: ExchangeOrder, report: OrderReport) -> bool:
+    """Return True if the report has the attempt's client order id and its figures."""
     return (
         report.client_order_id == attempt.client_order_id
         and report.order_type == attempt.order.order_type

@@ -19,9 +19,11 @@ from exchanges.types import (
     OrderReport,
     ReportSource,
     Side,
+    from_ms,
     plain,
 )
 from orders.models import AttemptOutcome, BreakKind, ExchangeOrder, Order
+from orders.recording.fence import fence_ms
 from orders.recording.merge import AttemptState, Merge, average_price
 from orders.recording.status import open_fates, status_of, surplus
 from orders.states import CLOSED, OPEN, OrderStatus
@@ -153,7 +155,7 @@ def plan_record(
         new_fills=merged.new_fills,
         event_details=_event_details(attempt, report, merged),
         money=money,
-        taken_at=_taken_at(report, merged) if money is Money.MARK else None,
+        taken_at=_taken_at(attempt, report, merged) if money is Money.MARK else None,
         breaks=tuple(_breaks(attempt, report, merged, attempts, order_changes["status"])),
         closes_fill_gap=had_fill_gap and not any(state.has_fill_gap for state in attempts),
     )
@@ -274,11 +276,16 @@ def _money(attempt: ExchangeOrder, state: AttemptState) -> Money:
     return Money.RELEASE if state.is_refused else Money.KEEP
 
 
-def _taken_at(report: OrderReport | None, merged: Merge) -> datetime:
-    """Return the exchange's time from which its balances show the order."""
+def _taken_at(attempt: ExchangeOrder, report: OrderReport | None, merged: Merge) -> datetime:
+    """Return the exchange's time from which its balances show the order.
+
+    It took the order before the fence, whatever the message says, or its money would stay reserved.
+    """
     if report is not None:
-        return report.created_at or report.updated_at
-    return min(fill.traded_at for fill in merged.new_fills)
+        taken_at = report.created_at or report.updated_at
+    else:
+        taken_at = min(fill.traded_at for fill in merged.new_fills)
+    return min(taken_at, from_ms(fence_ms(attempt)))
 
 
 def _is_first_evidence(attempt: ExchangeOrder) -> bool:
