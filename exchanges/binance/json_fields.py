@@ -144,15 +144,15 @@ class JsonObject:
             value = str(value)  # a number with a point is a text already
         if not isinstance(value, str) or not _DECIMAL.match(value):
             raise Malformed(f"{name}: not a decimal text but {shown(value)}")
-        number = Decimal(value)
+        if "e" in value or "E" in value:
+            number = Decimal(value)
+            decimals = -int(number.as_tuple().exponent)
+            if (number and number.adjusted() >= _MOST_DIGITS) or decimals > _MOST_DECIMALS:
+                raise Malformed(f"{name}: not a decimal text but {shown(value)}")
+            value = f"{number:f}"
         if _SURPLUS_DECIMALS.search(value):
             raise Malformed(f"{name}: more decimals than we store: {shown(value)}")
-        if "e" not in value and "E" not in value:
-            return number
-        decimals = -int(number.as_tuple().exponent)
-        if (number and number.adjusted() >= _MOST_DIGITS) or decimals > _MOST_DECIMALS:
-            raise Malformed(f"{name}: not a decimal text but {shown(value)}")
-        return Decimal(f"{number:f}")
+        return Decimal(value)
 
     def signed_or_none(self, name: str) -> Decimal | None:
         """Read a decimal of either sign. Absent and null are none."""

@@ -267,9 +267,10 @@ def _may_have_become(attempt: ExchangeOrder, report: OrderReport) -> bool:
 
 
 def is_as_sent(attempt: ExchangeOrder, report: OrderReport) -> bool:
-    """Return True if the report has the attempt's client order id and its figures."""
+    """Return True if the report has the attempt's client order id, its side and its figures."""
     return (
         report.client_order_id == attempt.client_order_id
+        and (report.symbol, str(report.side)) == (attempt.symbol, attempt.order.side)
         and report.order_type == attempt.order.order_type
         and report.price == (attempt.price or 0)
         and (attempt.quantity is None or report.quantity == attempt.quantity)

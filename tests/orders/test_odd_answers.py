@@ -232,14 +232,16 @@ def test_apply__an_odd_execution_id_costs_no_event(
     StreamApplier(owner).apply(report)
 
 
+@pytest.mark.parametrize("theirs", [{"quantity": "0.05"}, {"side": "SELL"}])
 def test_place__our_id_on_a_strangers_order_is_not_taken_for_ours(
-    owner: ExchangeAccount, exchange: FakeExchange
+    owner: ExchangeAccount, exchange: FakeExchange, theirs: dict[str, str]
 ) -> None:
     hashed = hash_for(environment=owner.environment, account="demo", intent_id="i-1")
     submit("i-0")
-    exchange.place_by_hand(owner, client_order_id(hashed, 1), quantity="0.05", price="30000")
+    given = {"quantity": "0.01", "price": "60000"} | theirs
+    exchange.place_by_hand(owner, client_order_id(hashed, 1), **given)
     change(exchange, "fetch_order", lambda row: row.update(time=row["time"] - 3_600_000))
-    order = submit()
+    order = submit(quantity="0.01", price="60000")
     assert order.filled_quantity == 0
     assert order.status == "PENDING_NEW"
     assert order.exchange_orders.get().exchange_order_id == ""

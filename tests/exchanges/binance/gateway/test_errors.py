@@ -225,6 +225,8 @@ BAD_FIELDS: list[dict[str, Any]] = [
     {"origQty": "NaN"},
     {"origQty": "Infinity"},
     {"origQty": "1e-31"},
+    {"origQty": "4E-19"},
+    {"origQty": "0.1000000000000000001"},
     {"origQty": "1e20"},
     {"origQty": "1e999"},
     {"origQty": "-0.003"},

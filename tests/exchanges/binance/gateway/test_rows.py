@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +45,25 @@ def test_orders__a_bad_row_is_set_apart(server: RawServer, exchange: Gateway, ba
         assert apart.problem
         number = bad.get("orderId") if isinstance(bad, dict) else None
         assert apart.subject in (f"BTCUSDT#{number}", "orders row 1", f"{'X' * 33}#28")
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b"-Infinity", b'"\xff"'])
+def test_orders__a_value_that_no_json_has_costs_its_row_alone(
+    server: RawServer, exchange: Gateway, odd: bytes
+) -> None:
+    good, bad = (
+        json.dumps(binance.queried(orderId=number, origQty=quantity)).encode()
+        for number, quantity in ((1, "1"), (2, "odd"))
+    )
+    server.then(answer(200, b"[%b, %b]" % (good, bad.replace(b'"odd"', odd))))
+    found = exchange.fetch_open_orders()
+    assert [report.exchange_order_id for report in found] == ["1"]
+    assert [row.subject for row in found.unreadable] == ["BTCUSDT#2"]
+
+
+@pytest.mark.parametrize("text", ["0.4000000000000000004e1", "0.1000000000e-10"])
+def test_signed__counts_the_decimals_of_the_number_and_not_of_its_text(text: str) -> None:
+    assert json_fields.JsonObject({"price": text}, "row").signed("price") == Decimal(text)
 
 
 @pytest.mark.parametrize("leave_out", [True, False])
