@@ -1,9 +1,13 @@
-"""Name the duties of the gate, and mark the messages of duties, which beat repeats anyway."""
+"""Name the duties of the gate, and send the messages of duties, which beat repeats anyway."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 HEADER = "repeated_every"
 # The gate lets a live account trade only while these run for it.
@@ -35,3 +39,18 @@ def repeated(seconds: float) -> dict[str, Any]:
     machines: a worker whose clock was some seconds ahead would never do the duty at all.
     """
     return {"headers": {HEADER: seconds}}
+
+
+def enqueue_each(task: Any, names: Iterable[str], *, every: float) -> int:
+    """Send the task's message for each name, and return their number.
+
+    If the broker is away, the others wait for the next time, `every` so many seconds.
+    """
+    sent = 0
+    try:
+        for name in names:
+            task.apply_async((name,), **repeated(every))
+            sent += 1
+    except Exception as error:  # noqa: BLE001  whatever the broker's client raises
+        log.warning("enqueue_failed", task=task.name, error=type(error).__name__)
+    return sent

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from exchanges import market_view, trading_state
 from exchanges.db.duty_runs import stamp_run
-from exchanges.duties import queue_duty, repeated
+from exchanges.duties import enqueue_each, queue_duty
 from exchanges.errors import GatewayError
 from exchanges.mirror import api_keys, balances, instruments
 from exchanges.mirror.environments import one_of_each_environment
@@ -45,8 +45,7 @@ def read_keys() -> dict[str, int]:
     """Enqueue one reading for each account. A testnet knows no times of keys."""
     rows = ExchangeAccount.objects.filter(is_enabled=True)
     names = list(rows.exclude(environment=Environment.TESTNET).values_list("name", flat=True))
-    for name in names:
-        read_key.apply_async((name,), **repeated(KEYS_SECONDS))
+    enqueue_each(read_key, names, every=KEYS_SECONDS)
     return {"accounts": len(names)}
 
 
@@ -84,6 +83,5 @@ def sync_all_instruments() -> dict[str, int]:
     All accounts of an environment have the same instruments.
     """
     names = one_of_each_environment()
-    for name in names:
-        sync_instruments.apply_async((name,), **repeated(INSTRUMENTS_SECONDS))
+    enqueue_each(sync_instruments, names, every=INSTRUMENTS_SECONDS)
     return {"environments": len(names)}

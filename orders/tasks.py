@@ -15,7 +15,7 @@ from celery import current_app, current_task, shared_task
 from django.conf import settings
 
 from exchanges import clock
-from exchanges.duties import HandOver, repeated
+from exchanges.duties import HandOver, enqueue_each
 from exchanges.errors import GatewayError
 from exchanges.limits import counters
 from exchanges.mirror.environments import one_of_each_environment
@@ -249,8 +249,8 @@ def _log_invalid(task: str, error: InvalidIntent, kwargs: dict[str, Any]) -> Non
 def resolve_unconfirmed() -> dict[str, int]:
     """Give every due order its next step. Each account with due orders has its own sweep."""
     return sweep.resolve_unconfirmed(
-        lambda account: sweep_account.apply_async(
-            (account.name,), **repeated(settings.RESOLVE_INTERVAL_SECONDS)
+        lambda account: enqueue_each(
+            sweep_account, [account.name], every=settings.RESOLVE_INTERVAL_SECONDS
         ),
         read_elsewhere=_reader(),
     )
@@ -282,13 +282,12 @@ def sync_accounts() -> dict[str, int]:
     """
     due = open_orders.accounts_due_for_sync()
     streaming = open_orders.accounts_with_healthy_stream()
-    again = repeated(settings.SYNC_INTERVAL_SECONDS)
-    for name in due:
-        sync_open_orders.apply_async((name,), **again)
-        if name not in streaming:
-            current_app.tasks["exchanges.sync_balances"].apply_async((name,), **again)
-    for name in histories.overdue_accounts(open_orders.followed_accounts()):
-        read_history.apply_async((name,), **again)
+    overdue = histories.overdue_accounts(open_orders.followed_accounts())
+    every = settings.SYNC_INTERVAL_SECONDS
+    sync_balances = current_app.tasks["exchanges.sync_balances"]
+    enqueue_each(sync_open_orders, due, every=every)
+    enqueue_each(sync_balances, [name for name in due if name not in streaming], every=every)
+    enqueue_each(read_history, overdue, every=every)
     return {"accounts": len(due)}
 
 
@@ -296,8 +295,7 @@ def sync_accounts() -> dict[str, int]:
 def reconcile_accounts() -> dict[str, int]:
     """Enqueue a reconciliation of every followed account."""
     names = list(open_orders.followed_accounts().values_list("name", flat=True))
-    for name in names:
-        reconcile_account.apply_async((name,), **repeated(RECONCILE_SECONDS))
+    enqueue_each(reconcile_account, names, every=RECONCILE_SECONDS)
     return {"accounts": len(names)}
 
 
@@ -344,8 +342,7 @@ def read_history(account: str) -> dict[str, int]:
 def refresh_mids() -> dict[str, int]:
     """Enqueue a reading of bids and asks for each environment in use."""
     names = one_of_each_environment()
-    for name in names:
-        refresh_mids_of.apply_async((name,), **repeated(settings.MID_INTERVAL_SECONDS))
+    enqueue_each(refresh_mids_of, names, every=settings.MID_INTERVAL_SECONDS)
     return {"environments": len(names)}
 
 
@@ -359,8 +356,7 @@ def refresh_mids_of(account: str) -> dict[str, int]:
 def refresh_positions() -> dict[str, int]:
     """Enqueue an update of the positions and their prices for every enabled account."""
     names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
-    for name in names:
-        refresh_positions_of.apply_async((name,), **repeated(REFRESH_SECONDS))
+    enqueue_each(refresh_positions_of, names, every=REFRESH_SECONDS)
     return {"accounts": len(names)}
 
 

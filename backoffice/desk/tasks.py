@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 
 from backoffice.desk.bulk import runs
-from exchanges.duties import repeated
+from exchanges.duties import enqueue_each
 
 #: How often beat looks for runs whose message was lost.
 RUNS_SECONDS = 15.0
@@ -24,6 +24,5 @@ def do_bulk(key: str) -> None:
 def continue_bulk() -> dict[str, int]:
     """Enqueue every run that isn't finished."""
     keys = runs.unfinished()
-    for key in keys:
-        do_bulk.apply_async((str(key),), **repeated(RUNS_SECONDS))
+    enqueue_each(do_bulk, map(str, keys), every=RUNS_SECONDS)
     return {"runs": len(keys)}
