@@ -83,7 +83,8 @@ def hold(
             order.refresh_from_db()
             return order
         is_paid = all(written)
-        set_fields(order, fields)
+        if is_paid:
+            set_fields(order, fields)
     if not is_paid:
         if Prerequisite.BALANCES not in context.fetched:
             raise PrerequisiteMissing(Prerequisite.BALANCES)

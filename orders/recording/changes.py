@@ -138,15 +138,21 @@ def _store_alone(wanted: WantedChange) -> bool:
 
     Return False if the order is no longer at the version we read.
     """
-    also = wanted.change.also
-    with transaction.atomic():
-        # In the ordinary case this is all, so the commit travels with it.
-        written = batch_writes.write(*wanted.writes(), then_commit=also is None)
-        if not written[0]:
-            return False
-        set_fields(wanted.order, wanted.fields)
-        if also is not None:
-            also()
+    order, also = wanted.order, wanted.change.also
+    as_read = {name: getattr(order, name) for name in wanted.fields}
+    try:
+        with transaction.atomic():
+            # In the ordinary case this is all, so the commit travels with it.
+            written = batch_writes.write(*wanted.writes(), then_commit=also is None)
+            if not written[0]:
+                return False
+            set_fields(order, wanted.fields)
+            if also is not None:
+                also()
+    except Exception:
+        # Maybe only the answer to the commit is lost. The version that we read shows it to a retry.
+        set_fields(order, as_read)
+        raise
     return True
 
 
