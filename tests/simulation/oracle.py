@@ -28,6 +28,7 @@ from orders.states import CLOSED, OPEN, TRANSITIONS, UNRESOLVED, OrderStatus
 from tests.simulation.acting import Actor
 from tests.simulation.changes import LimitChange
 from tests.simulation.database import moment
+from tests.simulation.network import Placed
 from tests.simulation.world import World
 
 #: Breaks that a story without hands, resets and broken assumptions may leave open.
@@ -90,18 +91,20 @@ def _one_order_each(world: World, account: ExchangeAccount) -> Iterator[str]:
     is live, and a break stands. One of them is that the database and Redis never lose the same
     moment: a claim that both have lost is in no memory.
     """
-    accepted: dict[tuple[str, int], list[str]] = defaultdict(list)
+    accepted: dict[tuple[str, int], list[Placed]] = defaultdict(list)
     for placed in world.exchange.placed:
         ours = split_client_order_id(placed.client_order_id)
         if placed.account == account.name and ours is not None:
-            accepted[ours[0], placed.life].append(placed.client_order_id)
-    for (hashed, _), names in accepted.items():
-        if len(names) < 2:
+            accepted[ours[0], placed.life].append(placed)
+    for (hashed, _), orders in accepted.items():
+        count = len(orders)
+        if count < 2:
             continue
-        if not world.breaks_assumptions and not world.lost_the_same_moment():
-            yield f"{account.name}: {len(names)} orders were accepted for the intent of bo-{hashed}"
+        if not world.breaks_assumptions and not world.was_lost_by_both(orders[0].at_us):
+            yield f"{account.name}: {count} orders were accepted for the intent of bo-{hashed}"
             continue
         world.marks.add("double found")
+        names = [placed.client_order_id for placed in orders]
         rows = ExchangeOrder.objects.filter(account=account, client_order_id__in=names)
         alive = [row for row in rows if attempt_state(row).is_alive]
         breaks = ReconciliationBreak.objects.filter(

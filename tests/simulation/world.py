@@ -39,6 +39,8 @@ WORKERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "worker-3": (("cancel",), ("duties",), ("sync",), ("sync", "duties")),
 }
 RESTART_SECONDS = (0.5, 8.0)
+#: From a claim to the exchange's acceptance: recvWindow, engine time-out and a slow network.
+_LONGEST_WAY_US = 20_000_000
 
 
 @dataclass(slots=True)
@@ -162,10 +164,11 @@ class World:
         self.processes[name] = process
         return process
 
-    def lost_the_same_moment(self) -> bool:
-        """Return whether the database and Redis have both lost some moment."""
+    def was_lost_by_both(self, placed_at_us: int) -> bool:
+        """Return whether the database and Redis may both have lost the claim of this order."""
+        latest_claim, earliest_claim = placed_at_us, placed_at_us - _LONGEST_WAY_US
         return any(
-            max(ours[0], theirs[0]) < min(ours[1], theirs[1])
+            max(ours[0], theirs[0], earliest_claim) < min(ours[1], theirs[1], latest_claim)
             for ours in self.lost_moments["database"]
             for theirs in self.lost_moments["redis"]
         )
