@@ -15,6 +15,7 @@ from backoffice.desk.lists.saved_views import ChosenColumns
 from backoffice.desk.lists.search import find_orders
 from backoffice.desk.mixins import RecordInline
 from backoffice.people.account_rows import AccountRows
+from backoffice.people.grants import account_ids
 from orders.models import OrderEvent
 
 
@@ -78,5 +79,6 @@ class OrderEventAdmin(AccountRows, ChosenColumns, Exports, BigTable):
         self, request: HttpRequest, queryset: QuerySet[OrderEvent], search_term: str
     ) -> tuple[QuerySet[OrderEvent], bool]:
         if search_term.strip():
-            queryset = queryset.filter(order__in=find_orders(search_term))
+            found = find_orders(search_term, accounts=account_ids(request.user))
+            queryset = queryset.filter(order__in=found)
         return queryset, False

@@ -25,6 +25,7 @@ from backoffice.desk.lists.saved_views import ChosenColumns
 from backoffice.desk.lists.search import find_orders
 from backoffice.desk.mixins import GridFormSet, RecordInline
 from backoffice.people.account_rows import AccountRows
+from backoffice.people.grants import account_ids
 from orders.models import Fill
 
 
@@ -107,5 +108,6 @@ class FillAdmin(AccountRows, ChosenColumns, Exports, FillLabels, GridTable):
         self, request: HttpRequest, queryset: QuerySet[Fill], search_term: str
     ) -> tuple[QuerySet[Fill], bool]:
         if search_term.strip():
-            queryset = queryset.filter(order__in=find_orders(search_term))
+            found = find_orders(search_term, accounts=account_ids(request.user))
+            queryset = queryset.filter(order__in=found)
         return queryset, False

@@ -23,7 +23,7 @@ from backoffice.desk.lists.columns import document, moment
 from backoffice.desk.lists.filters import TimeRangeFilter
 from backoffice.desk.lists.paging import BigTable
 from backoffice.desk.lists.search import find_orders
-from backoffice.people.grants import account_names
+from backoffice.people.grants import account_ids, account_names
 from backoffice.people.journal.chain import FIELDS, time_text
 from backoffice.people.models import JournalEntry
 from exchanges.acts import record_act
@@ -119,7 +119,7 @@ class JournalEntryAdmin(BigTable):
         word = search_term.strip()
         if word:
             found = Q(person=word) | Q(verb=word) | Q(touched__contains=[word])
-            for key in find_orders(word):
+            for key in find_orders(word, accounts=account_ids(request.user)):
                 found |= Q(touched__contains=[f"order:{key}"])
             queryset = queryset.filter(found)
         return queryset, False

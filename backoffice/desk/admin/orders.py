@@ -72,6 +72,7 @@ from backoffice.desk.verbs.cancel_orders import cancel_each
 from backoffice.desk.verbs.declare_lost import LostVerb, may_be_lost
 from backoffice.desk.verbs.review_orders import ReviewVerb
 from backoffice.people.account_rows import AccountRows
+from backoffice.people.grants import account_ids
 from exchanges import clock
 from orders import states
 from orders.models import Order, Status
@@ -261,7 +262,7 @@ class OrderAdmin(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
     ) -> tuple[QuerySet[Order], bool]:
         if search_term.strip():
-            found = find_orders(search_term)
+            found = find_orders(search_term, accounts=account_ids(request.user))
             queryset = queryset.filter(pk__in=found)
             request.desk_search_is_cut = len(found) == MAX_FOUND  # type: ignore[attr-defined]
         return queryset, False

@@ -28,6 +28,7 @@ from xlsxwriter import Workbook
 
 from exchanges import clock
 from exchanges.acts import record_act
+from exchanges.types import plain
 
 #: A worksheet holds 1,048,576 rows, and a page that takes minutes is given up.
 MAX_XLSX_ROWS = 200_000
@@ -250,7 +251,7 @@ def _write(sheet: Any, row: int, column: int, value: Any) -> None:
     elif isinstance(value, int) and abs(value) < 10**_EXACT_DIGITS:
         sheet.write_number(row, column, value)
     elif isinstance(value, Decimal):
-        text = f"{value.normalize():f}"
+        text = plain(value)
         if len(re.sub(r"\D", "", text).lstrip("0")) <= _EXACT_DIGITS:
             sheet.write_number(row, column, value.normalize())
         else:

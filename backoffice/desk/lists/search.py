@@ -72,13 +72,13 @@ SELECT range.text, hit.id, true
 """
 
 
-def find_orders(text: str, *, accounts: Iterable[int] | None = None) -> set[UUID]:
+def find_orders(text: str, *, accounts: Iterable[int] | None) -> set[UUID]:
     """Return the primary keys of the orders that any of the words names, at most `MAX_FOUND`.
 
     A word is an order ID, an intent ID, a client order ID, an exchange order ID or a trade ID, or
     its beginning. Spaces, commas or semicolons separate several words. A word that is an ID itself
-    finds no longer ones, and neither does one shorter than `MIN_PREFIX`. `accounts` limits the
-    search to these accounts.
+    finds no longer ones, and neither does one shorter than `MIN_PREFIX`. Only orders of these
+    accounts are found, or of all (None): an ID of another account must hide no order.
     """
     words = [word for word in re.split(r"[\s,;]+", text) if 0 < len(word) <= LONGEST_ID]
     words = list(dict.fromkeys(words))[:MAX_WORDS]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -14,6 +15,7 @@ from django.urls import reverse
 
 from backoffice.desk.admin.orders import OrderAdmin
 from backoffice.desk.lists.paging import BigTable, PageTurner
+from backoffice.people.models import AccountGrant
 from exchanges import clock
 from exchanges.models import LastPrice, MidPrice
 from orders import states
@@ -327,6 +329,22 @@ def test_order_search__prefers_the_exact_id_to_longer_ones(boss: Client) -> None
         OrderFactory(intent_id=name)
     assert shown(boss, q="grid-1") == ["grid-1"]
     assert set(shown(boss, q="grid-")) == {"grid-1", "grid-10", "grid-11"}
+
+
+def test_search__of_lists_is_not_narrowed_by_the_ids_of_other_accounts() -> None:
+    mine, theirs = OrderFactory(intent_id="grid-12"), OrderFactory(intent_id="grid-1")
+    for order in (mine, theirs):
+        FillFactory(order=order, account=order.account, quantity=1)
+        OrderEventFactory(order=order)
+    assert mine.account != theirs.account
+    anna = User.objects.create_user("anna", is_staff=True)
+    anna.groups.add(Group.objects.get(name="Viewer"))
+    AccountGrant.objects.create(account=mine.account, person=anna)
+    client = Client()
+    client.force_login(anna)
+    for name in ("order", "fill", "orderevent"):
+        page = client.get(f"/admin/orders/{name}/", {"q": "grid-1"}).content.decode()
+        assert "grid-12" in page, name
 
 
 @pytest.mark.parametrize("text", ["%", "100%", "_rid", "GRID", "x" * 300, "'; --", "rid-1", "gr"])

@@ -101,6 +101,12 @@ def test_xlsx__keeps_every_digit(boss: Client) -> None:
     assert ("inlineStr", "1234567890.123456789") in row  # a spreadsheet would round it
 
 
+def test_xlsx__keeps_the_digits_of_the_longest_amounts(boss: Client) -> None:
+    OrderFactory(price=Decimal("12345678901234567890.123456789012345678"))
+    _heading, row = cells(body(boss.get(f"{ORDERS}xlsx/")))
+    assert ("inlineStr", "12345678901234567890.123456789012345678") in row
+
+
 def test_exports__work_for_every_list(boss: Client) -> None:
     fill = FillFactory()
     OrderEventFactory(order=fill.order, details={"=x": "</script>"})
