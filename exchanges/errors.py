@@ -53,6 +53,11 @@ class OutcomeUnknown(GatewayError):
         self.was_answered = was_answered
 
 
+def is_unanswered(error: Exception) -> bool:
+    """Return True if the exchange gave no answer, so that it may be away for all questions."""
+    return isinstance(error, OutcomeUnknown) and not error.was_answered
+
+
 class NotSent(GatewayError):
     """The request was certainly not executed.
 

@@ -45,8 +45,7 @@ def read_keys() -> dict[str, int]:
     """Enqueue one reading for each account. A testnet knows no times of keys."""
     rows = ExchangeAccount.objects.filter(is_enabled=True)
     names = list(rows.exclude(environment=Environment.TESTNET).values_list("name", flat=True))
-    enqueue_each(read_key, names, every=KEYS_SECONDS)
-    return {"accounts": len(names)}
+    return {"accounts": enqueue_each(read_key, names, every=KEYS_SECONDS)}
 
 
 @shared_task(name=market_view.READ_CANDLES)
@@ -83,5 +82,4 @@ def sync_all_instruments() -> dict[str, int]:
     All accounts of an environment have the same instruments.
     """
     names = one_of_each_environment()
-    enqueue_each(sync_instruments, names, every=INSTRUMENTS_SECONDS)
-    return {"environments": len(names)}
+    return {"environments": enqueue_each(sync_instruments, names, every=INSTRUMENTS_SECONDS)}

@@ -22,7 +22,7 @@ from exchanges.binance.registry import get_gateway
 from exchanges.db.duty_runs import stamp_runs
 from exchanges.db.leases import lease, renew
 from exchanges.duties import SWEEP
-from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound, OutcomeUnknown
+from exchanges.errors import AccountError, GatewayError, NotSent, OrderNotFound, is_unanswered
 from exchanges.mirror.balances import release_covered
 from exchanges.models import ExchangeAccount, Lease
 from exchanges.types import ReportSource
@@ -149,7 +149,7 @@ def _sweep(account: ExchangeAccount, counts: dict[str, int], place: _Place) -> N
             counts["failed"] += 1
             if _ends_run(order, error):
                 return
-            unanswered += isinstance(error, OutcomeUnknown) and not error.was_answered
+            unanswered += is_unanswered(error)
             if unanswered >= _UNANSWERED_IN_A_ROW:
                 break
         except Exception as error:

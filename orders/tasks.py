@@ -295,8 +295,7 @@ def sync_accounts() -> dict[str, int]:
 def reconcile_accounts() -> dict[str, int]:
     """Enqueue a reconciliation of every followed account."""
     names = list(open_orders.followed_accounts().values_list("name", flat=True))
-    enqueue_each(reconcile_account, names, every=RECONCILE_SECONDS)
-    return {"accounts": len(names)}
+    return {"accounts": enqueue_each(reconcile_account, names, every=RECONCILE_SECONDS)}
 
 
 @shared_task(name=asking.ASK_ORDER)
@@ -342,8 +341,9 @@ def read_history(account: str) -> dict[str, int]:
 def refresh_mids() -> dict[str, int]:
     """Enqueue a reading of bids and asks for each environment in use."""
     names = one_of_each_environment()
-    enqueue_each(refresh_mids_of, names, every=settings.MID_INTERVAL_SECONDS)
-    return {"environments": len(names)}
+    return {
+        "environments": enqueue_each(refresh_mids_of, names, every=settings.MID_INTERVAL_SECONDS)
+    }
 
 
 @shared_task(name="orders.refresh_mids_of", **_READS)
@@ -356,8 +356,7 @@ def refresh_mids_of(account: str) -> dict[str, int]:
 def refresh_positions() -> dict[str, int]:
     """Enqueue an update of the positions and their prices for every enabled account."""
     names = list(ExchangeAccount.objects.filter(is_enabled=True).values_list("name", flat=True))
-    enqueue_each(refresh_positions_of, names, every=REFRESH_SECONDS)
-    return {"accounts": len(names)}
+    return {"accounts": enqueue_each(refresh_positions_of, names, every=REFRESH_SECONDS)}
 
 
 @shared_task(name="orders.refresh_positions_of", **_READS)

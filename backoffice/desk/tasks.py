@@ -24,5 +24,4 @@ def do_bulk(key: str) -> None:
 def continue_bulk() -> dict[str, int]:
     """Enqueue every run that isn't finished."""
     keys = runs.unfinished()
-    enqueue_each(do_bulk, map(str, keys), every=RUNS_SECONDS)
-    return {"runs": len(keys)}
+    return {"runs": enqueue_each(do_bulk, map(str, keys), every=RUNS_SECONDS)}

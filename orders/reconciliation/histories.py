@@ -16,7 +16,7 @@ from django.db.models import F, Q, QuerySet
 from exchanges import clock
 from exchanges.db import leases
 from exchanges.db.leases import lease
-from exchanges.errors import AccountError, GatewayError, NotSent, OutcomeUnknown
+from exchanges.errors import AccountError, GatewayError, NotSent, is_unanswered
 from exchanges.models import ExchangeAccount, SymbolCatchUp
 from orders.db_retry import is_database_away
 from orders.reconciliation.counts import RunCounts
@@ -96,8 +96,7 @@ def read_histories(
             if is_database_away(error):
                 raise
             _note_failure(account, row, error)
-            is_silent = isinstance(error, OutcomeUnknown) and not error.was_answered
-            failures = failures + 1 if is_silent else 0
+            failures = failures + 1 if is_unanswered(error) else 0
             pages += 1
             continue
         failures = 0

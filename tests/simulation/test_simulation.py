@@ -7,19 +7,19 @@ import pytest
 from tests.simulation import marks
 from tests.simulation.playing import play
 
+FEW = 4
 MANY = 80  # five of each profile
 
 
 @pytest.mark.long
 def test_a_few_seeds_keep_every_promise_and_replay_exactly() -> None:
-    few = 4
-    run = play(f"--seeds={few}", timeout=300)
-    again = play("--seeds=1", f"--seed={few - 1}", timeout=120)
+    run = play(f"--seeds={FEW}", timeout=300)
+    again = play("--seeds=1", f"--seed={FEW - 1}", timeout=120)
 
     assert run.problems == []
-    assert len(run.rows) == few, run.output
+    assert len(run.rows) == FEW, run.output
     traces = {row["seed"]: row["trace"] for row in run.rows}
-    assert again.rows[0]["trace"] == traces[few - 1], "the same seed took another course"
+    assert again.rows[0]["trace"] == traces[FEW - 1], "the same seed took another course"
 
 
 @pytest.mark.long
